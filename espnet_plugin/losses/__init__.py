@@ -1,0 +1,20 @@
+"""Training criteria as functions of tensors (level 1). See docs/losses.md."""
+
+from espnet_plugin.losses.backends import available_backends
+from espnet_plugin.losses.ctc import ctc_loss
+from espnet_plugin.losses.encoder_full_sum import encoder_full_sum_loss
+from espnet_plugin.losses.full_sum import full_sum_loss
+from espnet_plugin.losses.fused import fused_full_sum_loss
+from espnet_plugin.losses.mbr import mbr_loss
+from espnet_plugin.losses.viterbi import encoder_ce_loss, viterbi_loss
+
+__all__ = [
+    "available_backends",
+    "ctc_loss",
+    "encoder_ce_loss",
+    "encoder_full_sum_loss",
+    "full_sum_loss",
+    "fused_full_sum_loss",
+    "mbr_loss",
+    "viterbi_loss",
+]
