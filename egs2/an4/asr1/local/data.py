@@ -93,7 +93,7 @@ def prepare(root: Path, output: Path, dev_utts: int = 100, allow_subset: bool = 
         subset = subsets[source]
         tables = {"text": pick(subset.text, utterances)}
         if features is None:
-            tables["wav.scp"] = {u: str(subset.recordings[u].absolute()) for u in utterances}
+            tables["wav.scp"] = {u: str(subset.recordings[u]) for u in utterances}
         else:
             tables["feats.scp"] = pick(scp, utterances)
             tables["utt2num_frames"] = {u: str(len(features[u])) for u in utterances}
@@ -125,7 +125,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--an4_root", type=Path, help="folder or .tar.gz of AN4; without it, the audio is fetched"
     )
-    parser.add_argument("--output", type=Path, default=Path("data"), help="data directories go here")
+    parser.add_argument(
+        "--output", type=Path, default=Path("data"), help="data directories go here"
+    )
     parser.add_argument("--downloads", type=Path, default=Path("downloads"))
     parser.add_argument("--url", default=URL, help="where the audio archive is fetched from")
     parser.add_argument("--sha256", help="refuse a downloaded archive with another checksum")
