@@ -1,0 +1,1 @@
+"""The ESPnet model and what plugs into it (L4)."""

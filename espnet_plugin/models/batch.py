@@ -1,0 +1,68 @@
+"""What travels between the model and its criterion.
+
+Shape legend: B batch, T encoder frames, S labels, D encoder size, N hypotheses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """Encoder output of a batch (of utterances, or of chunks of them).
+
+    Attributes:
+        frames: [B, T, D] top block.
+        lengths: [B] valid frames.
+        intermediate: [B, T, D] of each block named in `interctc_layer_idx`.
+    """
+
+    frames: Tensor
+    lengths: Tensor
+    intermediate: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NBest:
+    """N-best lists of a batch; B·N hypotheses, row-major by utterance.
+
+    Attributes:
+        tokens: [B, N, S_max] label sequences, padded with 0.
+        lengths: [B, N] labels of each.
+        mask: [B, N] True where a hypothesis exists.
+        lm_scores: [B, N] language-model log-scores, already scaled.
+        risks: [B, N] label edit distance to the reference.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    mask: Tensor
+    lm_scores: Tensor
+    risks: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training or validation batch after the encoder.
+
+    Attributes:
+        targets: [B, S] labels, padded with 0 (of whole utterances, also when chunked).
+        target_lengths: [B].
+        alignment: [B', T] label or blank per encoder frame of `encoder`, or None.
+        states: [B', T] labels emitted before each frame, or None.
+        utterance: [B'] row of `targets` that each row of `encoder` belongs to, or None (the same).
+        nbest: the batch's N-best lists, or None.
+        utt_ids: names, for messages.
+    """
+
+    encoder: EncoderOutput
+    targets: Tensor
+    target_lengths: Tensor
+    utt_ids: list[str]
+    alignment: Tensor | None = None
+    states: Tensor | None = None
+    utterance: Tensor | None = None
+    nbest: NBest | None = None

@@ -1,0 +1,87 @@
+"""The interface of a training criterion, and normalisation of its loss over a batch.
+
+Shape legend: B batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from espnet_plugin.models.batch import Batch
+
+if TYPE_CHECKING:
+    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+
+NORMALIZATIONS = ("sequences", "frames", "labels")
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """Windows of `size` encoder frames every `hop` frames (method.md, stage 1: 64 and 32)."""
+
+    size: int
+    hop: int
+
+
+class Criterion(ABC):
+    """Maps a batch after the encoder to a scalar loss and logged statistics.
+
+    Attributes:
+        needs: names of the additional data a training batch must bring.
+        chunking: how the model cuts training utterances before the encoder, or None.
+        searches_encoder: True when greedy decoding should read the encoder's output layer
+            instead of the joint network, because only that is trained.
+
+    Args:
+        normalization: what the summed loss is divided by: the number of "sequences" (ESPnet's
+            mean), encoder "frames" or "labels" of the batch.
+
+    Raises:
+        ValueError: for an unknown normalization.
+    """
+
+    needs: tuple[str, ...] = ()
+    chunking: Chunking | None = None
+    searches_encoder: bool = False
+
+    def __init__(self, normalization: str = "sequences") -> None:
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"loss_conf.normalization must be one of {NORMALIZATIONS}, got {normalization!r}"
+            )
+        self.normalization = normalization
+
+    @abstractmethod
+    def __call__(
+        self, model: ProgressiveTransducerModel, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the scalar loss and statistics to log."""
+
+    def normalize(self, losses: Tensor, batch: Batch, used: Tensor | None = None) -> Tensor:
+        """losses [B] (one sum per row) -> scalar; rows where `used` is False count for nothing."""
+        if self.normalization == "sequences":
+            counts = torch.ones_like(losses)
+        elif self.normalization == "frames":
+            counts = batch.encoder.lengths.to(losses)
+        else:
+            lengths = batch.target_lengths
+            counts = (lengths if batch.utterance is None else lengths[batch.utterance]).to(losses)
+        if used is not None:
+            counts = counts * used
+            losses = losses.masked_fill(~used, 0.0)
+        return losses.sum() / counts.sum().clamp(min=1.0)
+
+
+def feasible(losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which of the losses [B] are finite paths, and the statistic that reports the others.
+
+    Sequences with more labels than frames are +inf with zero gradient; they are left out of the
+    mean and counted, never turned into NaN (method.md, symbols).
+    """
+    used = ~torch.isposinf(losses.detach())
+    return used, {"infeasible": (~used).sum().to(losses)}

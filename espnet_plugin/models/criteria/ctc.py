@@ -1,0 +1,69 @@
+"""`--loss ctc`: the aligner of stage 0, trained on the encoder's output layer alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from espnet_plugin.losses import ctc_loss, encoder_full_sum_loss
+from espnet_plugin.models.batch import Batch
+from espnet_plugin.models.criteria.base import Criterion, feasible
+
+if TYPE_CHECKING:
+    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+
+
+class CTCCriterion(Criterion):
+    """Aligner criterion.
+
+    Args:
+        topology: "monotonic" sums over strictly monotonic alignments (no label loop), the topology
+            the forced alignment uses, so the aligner learns what it is asked for; "ctc" is CTC
+            with label loops (the paper's aligner).
+        intermediate_scale: weight of the same loss on each intermediate block (0: none).
+        normalization: see `Criterion`.
+
+    Raises:
+        ValueError: for an unknown topology or a negative scale.
+    """
+
+    searches_encoder = True
+
+    def __init__(
+        self,
+        topology: str = "monotonic",
+        intermediate_scale: float = 0.0,
+        normalization: str = "sequences",
+    ) -> None:
+        super().__init__(normalization)
+        if topology not in ("monotonic", "ctc"):
+            raise ValueError(f"loss_conf.topology must be 'monotonic' or 'ctc', got {topology!r}")
+        if intermediate_scale < 0:
+            raise ValueError(f"intermediate_scale must be >= 0, got {intermediate_scale}")
+        self.topology = topology
+        self.intermediate_scale = intermediate_scale
+
+    def _loss(self, logits: Tensor, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
+        lengths = (batch.encoder.lengths, batch.target_lengths)
+        options = {"blank": model.blank_id, "reduction": "none", "infeasible": "inf"}
+        if self.topology == "ctc":
+            return ctc_loss(logits, batch.targets, *lengths, **options)
+        return encoder_full_sum_loss(
+            logits, batch.targets, *lengths, topology="monotonic", **options
+        )
+
+    def __call__(
+        self, model: ProgressiveTransducerModel, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion.__call__`."""
+        losses = self._loss(model.encoder_logits(batch.encoder.frames), model, batch)  # [B]
+        used, stats = feasible(losses)
+        loss = self.normalize(losses, batch, used)
+        stats["loss_ctc"] = loss.detach()
+        if self.intermediate_scale > 0:
+            for layer, frames in enumerate(batch.encoder.intermediate):
+                logits = model.intermediate_logits(frames, layer)
+                extra = self.normalize(self._loss(logits, model, batch), batch, used)
+                loss = loss + self.intermediate_scale * extra
+        return loss, stats

@@ -1,0 +1,108 @@
+"""`--loss viterbi`: frame-wise cross entropy on a fixed alignment (method.md, stage 1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from espnet_plugin.losses import encoder_ce_loss, viterbi_loss
+from espnet_plugin.models.batch import Batch
+from espnet_plugin.models.criteria.base import Chunking, Criterion
+
+if TYPE_CHECKING:
+    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+
+
+class ViterbiCriterion(Criterion):
+    """L1 + encoder_scale · L_enc(top) + intermediate_scale · L_enc(each intermediate block).
+
+    Only the T cells on the path reach the joint network.
+
+    Args:
+        label_smoothing: of the cross entropy (paper: 0.2).
+        boost: weight of the additional loss of the label frames (paper: 5.0).
+        encoder_scale: weight of the focal cross entropy at the top block (paper: 1.0).
+        intermediate_scale: the same at the intermediate blocks (paper: 0.3, block 6).
+        focal: focal exponent of L_enc (paper: 1.0).
+        chunk_size: encoder frames per training window (paper: 64); 0 trains on whole utterances.
+        chunk_hop: encoder frames between windows (paper: 32).
+        normalization: see `Criterion`.
+
+    Raises:
+        ValueError: for negative weights or an impossible chunking.
+    """
+
+    needs = ("alignment",)
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.2,
+        boost: float = 5.0,
+        encoder_scale: float = 1.0,
+        intermediate_scale: float = 0.3,
+        focal: float = 1.0,
+        chunk_size: int = 64,
+        chunk_hop: int = 32,
+        normalization: str = "sequences",
+    ) -> None:
+        super().__init__(normalization)
+        if min(encoder_scale, intermediate_scale) < 0:
+            raise ValueError(f"negative loss weight: {encoder_scale=} {intermediate_scale=}")
+        if chunk_size and not 0 < chunk_hop <= chunk_size:
+            raise ValueError(f"needs 0 < chunk_hop <= chunk_size: {chunk_hop=} {chunk_size=}")
+        self.label_smoothing = label_smoothing
+        self.boost = boost
+        self.encoder_scale = encoder_scale
+        self.intermediate_scale = intermediate_scale
+        self.focal = focal
+        self.chunking = Chunking(chunk_size, chunk_hop) if chunk_size else None
+
+    def _path_logits(self, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
+        """Joint network on the path: [B', T, V]."""
+        assert batch.states is not None
+        prediction = model.prediction(batch.targets)  # [B, S+1, D]
+        states = batch.states  # [B', T]
+        if batch.utterance is None:
+            rows = torch.arange(len(states), device=states.device)
+        else:
+            rows = batch.utterance
+        on_path = prediction[rows[:, None], states]  # [B', T, D]
+        return model.joint_network(batch.encoder.frames, on_path)
+
+    def __call__(
+        self, model: ProgressiveTransducerModel, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion.__call__`."""
+        assert batch.alignment is not None
+        alignment, lengths = batch.alignment, batch.encoder.lengths
+        losses = viterbi_loss(
+            self._path_logits(model, batch),
+            alignment,
+            lengths,
+            blank=model.blank_id,
+            label_smoothing=self.label_smoothing,
+            boost=self.boost,
+            reduction="none",
+        )  # [B']
+        loss = self.normalize(losses, batch)
+        stats = {"loss_viterbi": loss.detach()}
+        if self.encoder_scale > 0:
+            logits = model.encoder_logits(batch.encoder.frames)
+            top = self._encoder_loss(logits, batch)
+            loss = loss + self.encoder_scale * top
+            stats["loss_encoder"] = top.detach()
+        if self.intermediate_scale > 0:
+            for layer, frames in enumerate(batch.encoder.intermediate):
+                logits = model.intermediate_logits(frames, layer)
+                loss = loss + self.intermediate_scale * self._encoder_loss(logits, batch)
+        return loss, stats
+
+    def _encoder_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        assert batch.alignment is not None
+        lengths = batch.encoder.lengths
+        losses = encoder_ce_loss(
+            logits, batch.alignment, lengths, focal=self.focal, reduction="none"
+        )
+        return self.normalize(losses, batch)

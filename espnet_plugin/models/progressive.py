@@ -1,0 +1,372 @@
+"""The ESPnet model of all train stages, registered as `model: progressive_transducer`.
+
+Shape legend: B batch, T' feature frames, T encoder frames, S labels, V vocabulary with blank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.torch_utils.device_funcs import force_gatherable
+from torch import Tensor, nn
+
+from espnet_plugin.models.batch import Batch, EncoderOutput
+from espnet_plugin.models.criteria import Criterion, FullSumCriterion
+from espnet_plugin.models.decoders import PredictionDecoder
+from espnet_plugin.models.error_rates import ErrorRates
+from espnet_plugin.models.nbest_data import unpack_nbest
+from espnet_plugin.nn.alignment import label_states, stretch_alignment
+from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
+from espnet_plugin.nn.joint import JointNetwork
+from espnet_plugin.nn.prediction import PredictionNetwork
+
+TOPOLOGIES = ("monotonic", "rnnt")
+
+
+class ProgressiveTransducerModel(ESPnetASRModel):
+    """Encoder, prediction network and joint network, with output layers on the encoder.
+
+    Args (the others are ESPnetASRModel's and come from ESPnet's task):
+        topology: "monotonic" (the paper's, one label or blank per frame) or "rnnt".
+        joint_conf: keyword arguments of `JointNetwork` except the sizes it gets from the model.
+        freeze_batch_norm: keep batch-norm statistics as they are (stages 2 and 3).
+        report_wer: greedy WER and CER of every validation batch in the log.
+
+    Raises:
+        ValueError: for an unknown topology, a missing or foreign decoder, or a blank that is not
+            token 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        token_list: list[str] | tuple[str, ...],
+        decoder: Any,
+        ctc: CTC,
+        joint_network: nn.Module | None,
+        topology: str = "monotonic",
+        joint_conf: dict[str, Any] | None = None,
+        freeze_batch_norm: bool = False,
+        report_wer: bool = True,
+        report_cer: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if topology not in TOPOLOGIES:
+            raise ValueError(f"model_conf.topology must be one of {TOPOLOGIES}, got {topology!r}")
+        if not isinstance(decoder, PredictionDecoder):
+            raise ValueError(
+                "model progressive_transducer needs decoder feedforward_prediction or "
+                f"lstm_prediction, got {type(decoder).__name__}"
+            )
+        # ESPnetASRModel imports warprnnt_pytorch as soon as it is given a joint network, so it is
+        # built as an encoder-only model and the transducer's parts are attached afterwards.
+        kwargs["ctc_weight"] = 1.0
+        super().__init__(
+            vocab_size=vocab_size,
+            token_list=list(token_list),
+            decoder=None,
+            ctc=ctc,
+            joint_network=None,
+            report_cer=False,
+            report_wer=False,
+            **kwargs,
+        )
+        if self.blank_id != 0:
+            raise ValueError(
+                f"blank must be token 0, but {kwargs.get('sym_blank', '<blank>')!r} is token "
+                f"{self.blank_id}; make the token list again with blank first"
+            )
+        self.topology = topology
+        self.freeze_batch_norm = freeze_batch_norm
+        encoder_size = self.encoder.output_size()
+        self.decoder = decoder
+        conf = {"joint_size": 640, **(joint_conf or {})}
+        self.joint_network = JointNetwork(encoder_size, decoder.dunits, vocab_size=vocab_size, **conf)
+        layers = getattr(self.encoder, "interctc_layer_idx", None) or []
+        self.intermediate_output = nn.ModuleList(
+            nn.Linear(encoder_size, vocab_size) for _ in layers
+        )
+        # ESPnet's own Speech2Text then decodes the standard topology with ESPnet's own search.
+        self.use_transducer_decoder = topology == "rnnt"
+        self.criterion: Criterion = FullSumCriterion()
+        self.error_rates = ErrorRates(self.token_list) if report_wer or report_cer else None
+        self._subsampling: Subsampling | None = None
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    @property
+    def prediction(self) -> PredictionNetwork:
+        """The prediction network."""
+        network: PredictionNetwork = self.decoder.prediction
+        return network
+
+    def encoder_logits(self, frames: Tensor) -> Tensor:
+        """Output layer of the encoder: [B, T, D] -> [B, T, V] (ESPnet's CTC layer)."""
+        ctc = self.ctc
+        dropped = nn.functional.dropout(frames, p=ctc.dropout_rate, training=self.training)
+        logits: Tensor = ctc.ctc_lo(dropped)
+        return logits
+
+    def intermediate_logits(self, frames: Tensor, layer: int) -> Tensor:
+        """Output layer of the intermediate block number `layer`: [B, T, D] -> [B, T, V]."""
+        logits: Tensor = self.intermediate_output[layer](frames)
+        return logits
+
+    def train(self, mode: bool = True) -> ProgressiveTransducerModel:
+        """Training mode; batch-norm statistics stay frozen when configured (stages 2 and 3)."""
+        super().train(mode)
+        if mode and self.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    # ---- features and encoder ----------------------------------------------------------------
+
+    def features(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Front-end, normalisation, augmentation: -> [B, T', F] and lengths.
+
+        Unlike ESPnet, which masks before normalising, augmentation comes last: a mask is then the
+        mean of the feature and not an outlier.
+        """
+        # Mirrors ESPnet's encode(): under AMP the front-end stays in float32.
+        with torch.autocast("cuda", enabled=self.autocast_frontend):
+            feats, lengths = self._extract_feats(speech, speech_lengths)
+            if self.normalize is not None:
+                feats, lengths = self.normalize(feats, lengths)
+            if self.specaug is not None and self.training:
+                feats, lengths = self.specaug(feats, lengths)
+        return feats, lengths
+
+    def encode_features(self, feats: Tensor, lengths: Tensor) -> EncoderOutput:
+        """[B, T', F] -> encoder output."""
+        if self.preencoder is not None:
+            feats, lengths = self.preencoder(feats, lengths)
+        out, out_lengths, _ = self.encoder(feats, lengths)
+        intermediate: list[Tensor] = []
+        if isinstance(out, tuple):
+            out, pairs = out
+            intermediate = [frames for _, frames in pairs]
+        if self.postencoder is not None:
+            out, out_lengths = self.postencoder(out, out_lengths)
+        return EncoderOutput(out, out_lengths, intermediate)
+
+    def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Any, Tensor]:
+        """As ESPnet's: encoder output (or a pair with intermediate outputs) and lengths."""
+        feats, lengths = self.features(speech, speech_lengths)
+        output = self.encode_features(feats, lengths)
+        layers = getattr(self.encoder, "interctc_layer_idx", None) or []
+        if output.intermediate:
+            pairs = list(zip(layers, output.intermediate, strict=True))
+            return (output.frames, pairs), output.lengths
+        return output.frames, output.lengths
+
+    def subsampling(self) -> Subsampling:
+        """Encoder frames as a function of feature frames, measured once on the encoder itself.
+
+        Raises:
+            ValueError: when the encoder's length is not floor((T' - offset) / factor).
+        """
+        if self._subsampling is None:
+            self._subsampling = self._probe_subsampling()
+        return self._subsampling
+
+    @torch.no_grad()
+    def _probe_subsampling(self) -> Subsampling:
+        was_training = self.training
+        self.eval()
+        parameter = next(self.encoder.parameters())
+        size = self._feature_size()
+        lengths = torch.arange(200, 264, device=parameter.device)
+        feats = torch.zeros(len(lengths), 263, size, device=parameter.device, dtype=parameter.dtype)
+        frames = self.encode_features(feats, lengths).lengths.tolist()
+        self.train(was_training)
+        steps = [i for i in range(1, len(frames)) if frames[i] != frames[i - 1]]
+        factor = steps[1] - steps[0] if len(steps) > 1 else 0
+        offset = int(lengths[steps[0]]) - factor * frames[steps[0]] if factor else 0
+        found = Subsampling(max(factor, 1), offset)
+        if factor < 1 or frames != [found.encoder_frames(n) for n in lengths.tolist()]:
+            raise ValueError(
+                f"{type(self.encoder).__name__} maps feature frames {lengths.tolist()[:9]}... to "
+                f"{frames[:9]}... encoder frames, which is no constant subsampling; chunked "
+                "training needs one (set loss_conf.chunk_size to 0)"
+            )
+        return found
+
+    def _feature_size(self) -> int:
+        for module in (self.frontend,):
+            if module is not None:
+                return int(module.output_size())
+        if self.input_size is None:
+            raise ValueError("the model does not know its input size; build it through the Task")
+        return self.input_size
+
+    input_size: int | None = None  # set by the Task when features come from the data loader
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def forward(  # type: ignore[override]
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss, statistics and weight of a batch, as ESPnet's Trainer wants them.
+
+        Args:
+            speech: [B, samples] or [B, T', F].
+            speech_lengths: [B].
+            text: [B, S] labels.
+            text_lengths: [B].
+            kwargs: utt_id; alignment [B, T] and alignment_lengths for `viterbi`; nbest, nbest_lm,
+                nbest_risk for `mbr`.
+
+        Raises:
+            ValueError: naming data that the criterion needs and the batch lacks, or an utterance
+                whose alignment does not fit.
+        """
+        text = text[:, : text_lengths.max()].clamp(min=0)
+        utt_ids = list(kwargs.get("utt_id") or map(str, range(len(text))))
+        self._check_needs(kwargs)
+        feats, feats_lengths = self.features(speech, speech_lengths)
+        if "alignment" in self.criterion.needs:
+            batch = self._aligned_batch(feats, feats_lengths, text, text_lengths, utt_ids, kwargs)
+        else:
+            encoder = self.encode_features(feats, feats_lengths)
+            nbest = None
+            if self.training and "nbest" in self.criterion.needs:
+                nbest = unpack_nbest(
+                    kwargs["nbest"],
+                    kwargs["nbest_lengths"],
+                    kwargs["nbest_lm"],
+                    kwargs["nbest_risk"],
+                    utt_ids,
+                )
+            batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest)
+        loss, stats = self.criterion(self, batch)
+        if not self.training and self.error_rates is not None:
+            stats.update(self._validation_errors(batch, loss))
+        stats["loss"] = loss.detach()
+        weight = torch.tensor(len(text), device=loss.device)
+        result: tuple[Tensor, dict[str, Tensor], Tensor] = force_gatherable(
+            (loss, stats, weight), loss.device
+        )
+        return result
+
+    def _check_needs(self, data: dict[str, Any]) -> None:
+        for name in self.criterion.needs:
+            optional = name.startswith("nbest") and not self.training
+            if name not in data and not optional:
+                raise ValueError(
+                    f"loss {type(self.criterion).__name__} needs the data {name!r}; give it as "
+                    f"--train_data_path_and_name_and_type FILE,{name},text_int (or text_float)"
+                )
+
+    def _aligned_batch(
+        self,
+        feats: Tensor,
+        feats_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        utt_ids: list[str],
+        data: dict[str, Any],
+    ) -> Batch:
+        """Encodes whole utterances or chunks, and brings the alignment to the same frames."""
+        alignment = data["alignment"].clamp(min=0)  # [B, T]
+        aligned = data["alignment_lengths"]
+        self._check_labels(alignment, aligned, text_lengths, utt_ids)
+        chunking = self.criterion.chunking if self.training else None
+        if chunking is None:
+            encoder = self.encode_features(feats, feats_lengths)
+            frames = encoder.lengths
+        else:
+            sub = self.subsampling()
+            frames = torch.tensor(
+                [sub.encoder_frames(n) for n in feats_lengths.tolist()], device=feats.device
+            )
+        alignment = self._fit_alignment(alignment, aligned, frames, utt_ids)
+        states = label_states(alignment, self.blank_id)
+        if chunking is None:
+            return Batch(encoder, text, text_lengths, utt_ids, alignment, states)
+        chunks = chunk_index(frames.tolist(), chunking.size, chunking.hop, feats.device)
+        cut, cut_lengths = cut_features(feats, feats_lengths, chunks, sub, chunking.size)
+        encoder = self.encode_features(cut, cut_lengths)
+        width = encoder.frames.size(1)
+        return Batch(
+            encoder,
+            text,
+            text_lengths,
+            utt_ids,
+            cut_frames(alignment, chunks, chunking.size)[:, :width],
+            cut_frames(states, chunks, chunking.size)[:, :width],
+            chunks.utterance,
+        )
+
+    def _fit_alignment(
+        self, alignment: Tensor, aligned: Tensor, frames: Tensor, utt_ids: list[str]
+    ) -> Tensor:
+        """Moves the alignment to a stretched time axis; otherwise its length has to be right."""
+        if torch.equal(aligned, frames.to(aligned)):
+            return alignment[:, : int(frames.max())]
+        stretches = self.training and getattr(self.specaug, "time_stretch", None) is not None
+        if not stretches:
+            bad = int((aligned != frames.to(aligned)).nonzero()[0])
+            raise ValueError(
+                f"alignment of utterance {utt_ids[bad]} has {int(aligned[bad])} frames, the "
+                f"encoder gives {int(frames[bad])}; align again with this model's subsampling"
+            )
+        return stretch_alignment(alignment, aligned, frames.to(aligned), self.blank_id)
+
+    def _check_labels(
+        self, alignment: Tensor, aligned: Tensor, text_lengths: Tensor, utt_ids: list[str]
+    ) -> None:
+        valid = torch.arange(alignment.size(1), device=alignment.device) < aligned[:, None]
+        labels = ((alignment != self.blank_id) & valid).sum(1)  # [B]
+        if not torch.equal(labels, text_lengths.to(labels)):
+            bad = int((labels != text_lengths.to(labels)).nonzero()[0])
+            raise ValueError(
+                f"alignment of utterance {utt_ids[bad]} carries {int(labels[bad])} labels, its "
+                f"transcript {int(text_lengths[bad])}; align again with this token list"
+            )
+
+    @torch.no_grad()
+    def _validation_errors(self, batch: Batch, like: Tensor) -> dict[str, Tensor]:
+        assert self.error_rates is not None
+        hypotheses = self.greedy(batch.encoder.frames, batch.encoder.lengths)
+        rates = self.error_rates(hypotheses, batch.targets, batch.target_lengths)
+        return {name: torch.tensor(value).to(like) for name, value in rates.items()}
+
+    @torch.no_grad()
+    def greedy(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:
+        """Greedy label sequences of an encoder output, by what the criterion trains."""
+        from espnet_plugin.search.greedy import greedy_search
+
+        if not self.criterion.searches_encoder:
+            hypotheses = greedy_search(
+                frames,
+                lengths,
+                self.prediction,
+                self.joint_network,
+                topology=self.topology,
+                blank=self.blank_id,
+            )
+            return [list(hypothesis.tokens) for hypothesis in hypotheses]
+        best = self.encoder_logits(frames).argmax(-1)  # [B, T]
+        loops = getattr(self.criterion, "topology", "monotonic") == "ctc"
+        out = []
+        for row, length in zip(best.tolist(), lengths.tolist(), strict=True):
+            symbols = row[:length]
+            kept = [
+                symbol
+                for index, symbol in enumerate(symbols)
+                if symbol != self.blank_id
+                and not (loops and index and symbols[index - 1] == symbol)
+            ]
+            out.append(kept)
+        return out

@@ -1,0 +1,101 @@
+"""SpecAugment as the paper's set-ups use it, registered as `specaug: progressive`.
+
+Shape legend: B batch, T' feature frames, F feature channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+from torch import Tensor
+
+from espnet_plugin.nn.augment import random_masks, time_stretch
+
+
+class ProgressiveSpecAug(AbsSpecAug):
+    """Masks whose number grows with the utterance and starts at half strength (method.md, stage 1).
+
+    Works on normalised features, so that a mask of zeros is a mask of means; our model applies it
+    after normalisation for that reason (ESPnet's own order masks before it).
+
+    Args:
+        max_freq_masks: feature masks per utterance, uniform in 1..max (paper: 5); 0 turns them off.
+        freq_mask_width: most channels of one mask (paper: 5 at 16 kHz, 4-8 at 8 kHz).
+        time_mask_width: most frames of one mask (paper: 15).
+        frames_per_time_mask: one more time mask allowed per so many frames (paper: 21); the number
+            is uniform in 1..T'/frames_per_time_mask; 0 turns them off.
+        warmup_steps: training steps with half the number of masks (paper: 2,000).
+        time_stretch: [low, high] factor of the duration, drawn per batch; null turns it off.
+        noise_std: standard deviation of white noise added to the normalised features.
+
+    Raises:
+        ValueError: for negative numbers or an empty stretch interval.
+    """
+
+    def __init__(
+        self,
+        max_freq_masks: int = 5,
+        freq_mask_width: int = 5,
+        time_mask_width: int = 15,
+        frames_per_time_mask: int = 21,
+        warmup_steps: int = 2000,
+        time_stretch: list[float] | tuple[float, float] | None = None,
+        noise_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        numbers = (
+            max_freq_masks,
+            freq_mask_width,
+            time_mask_width,
+            frames_per_time_mask,
+            warmup_steps,
+            noise_std,
+        )
+        if min(numbers) < 0:
+            raise ValueError(f"specaug_conf must not be negative, got {numbers}")
+        if time_stretch is not None and not 0 < time_stretch[0] <= time_stretch[1]:
+            raise ValueError(f"time_stretch must be [low, high] with 0 < low, got {time_stretch}")
+        self.max_freq_masks = max_freq_masks
+        self.freq_mask_width = freq_mask_width
+        self.time_mask_width = time_mask_width
+        self.frames_per_time_mask = frames_per_time_mask
+        self.warmup_steps = warmup_steps
+        self.time_stretch = time_stretch
+        self.noise_std = noise_std
+        # A buffer, because it changes what step n+1 does and so must survive a resume. float64:
+        # ESPnet's model averaging sums integer tensors, which would fake a later step.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor, x_lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """x [B, T', F] -> augmented x [B, T'', F] and its lengths (T'' != T' with a stretch)."""
+        if x_lengths is None:
+            x_lengths = torch.full((x.size(0),), x.size(1), dtype=torch.long, device=x.device)
+        strength = 0.5 if float(self.steps) < self.warmup_steps else 1.0
+        self.steps += 1
+        if self.time_stretch is not None:
+            low, high = self.time_stretch
+            factor = low + (high - low) * float(torch.rand(()))
+            x, x_lengths = time_stretch(x, x_lengths, factor)
+        if self.noise_std > 0:
+            x = x + self.noise_std * torch.randn_like(x)
+        return self._mask(x, x_lengths, strength), x_lengths
+
+    def _counts(self, most: Tensor, strength: float) -> Tensor:
+        """Number of masks, uniform in 1..strength·most (0 where that is below one)."""
+        most = (most * strength).floor()
+        draw = torch.rand(most.shape).to(most.device)
+        return torch.where(most >= 1, (draw * most).floor() + 1, most).long()
+
+    def _mask(self, x: Tensor, lengths: Tensor, strength: float) -> Tensor:
+        batch, frames, channels = x.shape
+        if self.frames_per_time_mask > 0:
+            counts = self._counts(lengths / self.frames_per_time_mask, strength)
+            mask = random_masks(lengths, counts, self.time_mask_width, frames, None)  # [B, T']
+            x = x.masked_fill(mask[:, :, None], 0.0)
+        if self.max_freq_masks > 0:
+            most = torch.full((batch,), float(self.max_freq_masks), device=x.device)
+            width = torch.full((batch,), channels, dtype=torch.long, device=x.device)
+            counts = self._counts(most, strength)
+            mask = random_masks(width, counts, self.freq_mask_width, channels, None)  # [B, F]
+            x = x.masked_fill(mask[:, None, :], 0.0)
+        return x

@@ -1,0 +1,1 @@
+"""ESPnet's task system: registration, Trainer and Task (L5)."""

@@ -1,0 +1,74 @@
+"""ESPnet's ASR task with a choice of loss: one train stage is one run of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.tasks.asr import ASRTask
+from espnet2.train.class_choices import ClassChoices
+
+from espnet_plugin.models.criteria import (
+    Criterion,
+    CTCCriterion,
+    FullSumCriterion,
+    MBRCriterion,
+    ViterbiCriterion,
+)
+from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.tasks import registry
+from espnet_plugin.tasks.trainer import ProgressiveTrainer
+
+loss_choices = ClassChoices(
+    name="loss",
+    classes={
+        "ctc": CTCCriterion,
+        "viterbi": ViterbiCriterion,
+        "full_sum": FullSumCriterion,
+        "mbr": MBRCriterion,
+    },
+    type_check=Criterion,
+    default="full_sum",
+)
+
+registry.register()
+
+
+class ProgressiveASRTask(ASRTask):
+    """`--loss/--loss_conf` on top of ESPnet's ASR options; `--model progressive_transducer`.
+
+    Data names beyond ESPnet's: alignment (text_int), nbest (text_int), nbest_lm and nbest_risk
+    (text_float).
+    """
+
+    class_choices_list = [*ASRTask.class_choices_list, loss_choices]  # noqa: RUF012
+    trainer = ProgressiveTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """ESPnet's ASR arguments and ours."""
+        super().add_task_arguments(parser)
+        parser.set_defaults(model="progressive_transducer")
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """ESPnet's and what the viterbi and mbr stages need."""
+        names: tuple[str, ...] = super().optional_data_names(train, inference)
+        return (*names, "alignment", "nbest", "nbest_lm", "nbest_risk")
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetASRModel:
+        """ESPnet's model with the stage's criterion."""
+        model = super().build_model(args)
+        if isinstance(model, ProgressiveTransducerModel):
+            model.input_size = args.input_size
+            model.criterion = build_criterion(args)
+        return model
+
+
+def build_criterion(args: argparse.Namespace) -> Criterion:
+    """The criterion of `--loss` and `--loss_conf` (full_sum for configurations without one)."""
+    criterion_class: Any = loss_choices.get_class(getattr(args, "loss", None) or "full_sum")
+    criterion: Criterion = criterion_class(**(getattr(args, "loss_conf", None) or {}))
+    return criterion

@@ -1,0 +1,70 @@
+"""ESPnet's Trainer with stage-long learning-rate curves and kill-safe checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from espnet2.train.trainer import Trainer
+
+from espnet_plugin.tasks import checkpoints
+from espnet_plugin.tasks.schedulers import StageScheduler
+
+
+def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
+    """Optimizer updates of one epoch (ESPnet drops what is left over of an accumulation).
+
+    Raises:
+        ValueError: if the iterator does not know its length.
+    """
+    iterations = getattr(iter_factory, "num_iters_per_epoch", None)
+    if iterations is None:
+        sampler = getattr(iter_factory, "sampler", None)
+        if sampler is None:
+            raise ValueError(
+                f"{type(iter_factory).__name__} does not tell its length; set "
+                "scheduler_conf.total_steps or num_iters_per_epoch"
+            )
+        iterations = len(sampler)
+    return max(int(iterations) // accum_grad, 1)
+
+
+class ProgressiveTrainer(Trainer):
+    """See the module's docstring; everything else is ESPnet's."""
+
+    @classmethod
+    def run(cls, *args: Any, **kwargs: Any) -> None:
+        """As `Trainer.run`."""
+        options = kwargs["trainer_options"]
+        waiting = [
+            scheduler
+            for scheduler in kwargs["schedulers"]
+            if isinstance(scheduler, StageScheduler) and scheduler.total_steps is None
+        ]
+        if waiting:
+            updates = updates_per_epoch(kwargs["train_iter_factory"], options.accum_grad)
+            for scheduler in waiting:
+                scheduler.set_total_steps(updates * options.max_epoch)
+        rank = kwargs["distributed_option"].dist_rank
+        output_dir = Path(options.output_dir)
+        writes = rank is None or rank == 0
+        if writes and options.resume:
+            checkpoints.recover(output_dir)
+        super().run(*args, **kwargs)
+        if writes:
+            checkpoints.commit(output_dir)
+
+    @classmethod
+    def train_one_epoch(cls, *args: Any, **kwargs: Any) -> bool:
+        """As ESPnet's. Reached only when the epoch before was saved completely."""
+        if kwargs["distributed_option"].dist_rank in (None, 0):
+            checkpoints.commit(Path(kwargs["options"].output_dir))
+        result: bool = super().train_one_epoch(*args, **kwargs)
+        return result
+
+    @classmethod
+    def validate_one_epoch(cls, *args: Any, **kwargs: Any) -> None:
+        """As ESPnet's. What follows is the saving of the epoch."""
+        super().validate_one_epoch(*args, **kwargs)
+        if kwargs["distributed_option"].dist_rank in (None, 0):
+            checkpoints.set_aside(Path(kwargs["options"].output_dir))
