@@ -37,7 +37,8 @@ def _frame_log_probs(
     """log p(y_t) [B, T] (0 past the end), all log p [B, T, V], and which frames count [B, T]."""
     used = torch.arange(logits.shape[1], device=logits.device) < lengths.to(logits.device)[:, None]
     log_probs = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    log_probs = log_probs.log_softmax(-1)
+    # Padding may hold NaN, which a mask after the softmax would let back into the gradient.
+    log_probs = log_probs.masked_fill(~used[:, :, None], 0.0).log_softmax(-1)
     index = alignment.long().masked_fill(~used, 0)
     picked = log_probs.gather(2, index[:, :, None]).squeeze(2)
     return picked.masked_fill(~used, 0.0), log_probs, used
