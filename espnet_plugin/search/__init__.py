@@ -5,18 +5,36 @@ from espnet_plugin.search.alignment_quality import (
     alignment_quality,
     label_frames,
 )
+from espnet_plugin.search.beam import BeamSearch, beam_search
+from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.forced_align import LabelPrior, estimate_log_prior, forced_align
+from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
+from espnet_plugin.search.internal_lm import internal_lm_log_probs
 from espnet_plugin.search.levenshtein import label_risk, levenshtein
+from espnet_plugin.search.nbest import NbestEntry, make_nbest, posteriors, rescore
+from espnet_plugin.search.realign import forced_align_transducer
+from espnet_plugin.search.scorers import LabelScorer
 
 __all__ = [
     "AlignmentQuality",
+    "BeamOptions",
+    "BeamSearch",
     "Hypothesis",
     "LabelPrior",
+    "LabelScorer",
+    "NbestEntry",
     "alignment_quality",
+    "beam_search",
     "estimate_log_prior",
     "forced_align",
+    "forced_align_transducer",
+    "greedy_search",
+    "internal_lm_log_probs",
     "label_frames",
     "label_risk",
     "levenshtein",
+    "make_nbest",
+    "posteriors",
+    "rescore",
 ]

@@ -7,6 +7,8 @@ q(v|t) = p(v|t) / prior(v)^prior_scale the best path obeys
 
 and the score is δ[T, S]. A path exists only when S <= T.
 
+The recursion itself lives in :mod:`espnet_plugin.lattice`.
+
 Shapes: B batch, T frames, S labels, U = S + 1 label positions, V vocabulary with blank.
 """
 
@@ -17,7 +19,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-NEG_INF = float("-inf")
+from espnet_plugin.lattice import best_path, frame_labels, pack_steps
+
 # A label never seen gets this share, so that dividing by its prior stays finite.
 PRIOR_FLOOR = 1e-8
 
@@ -54,60 +57,21 @@ def forced_align(
         ValueError: S > T with ``infeasible="error"``, or shapes, lengths or labels that do not fit.
     """
     _check(log_probs, targets, lengths, target_lengths, blank)
-    possible = target_lengths <= lengths
     if infeasible == "error":
-        _raise_if_infeasible(possible, lengths, target_lengths)
+        raise_if_infeasible(lengths, target_lengths)
     elif infeasible != "skip":
         raise ValueError(f"infeasible must be 'error' or 'skip', got {infeasible!r}")
 
     scores = log_probs if log_probs.dtype == torch.float64 else log_probs.float()
     if prior is not None:
         scores = scores - prior_scale * _log_prior(prior, scores)
-    batch, frames, vocab = scores.shape
-    inside = torch.arange(frames, device=scores.device) < lengths[:, None]  # [B, T]
+    batch, frames, _ = scores.shape
     in_target = torch.arange(targets.shape[1], device=scores.device) < target_lengths[:, None]
     labels = targets.masked_fill(~in_target, blank)  # [B, S]
-
-    # Past the end a path may only wait, free of charge: all utterances end in the same frame.
-    stay = scores[:, :, blank].masked_fill(~inside, 0.0)  # [B, T]
-    index = labels[:, None, :].expand(batch, frames, -1)  # [B, T, S]
-    move = scores.gather(2, index)  # [B, T, S]
-    move = move.masked_fill(~(inside[:, :, None] & in_target[:, None, :]), NEG_INF)
-    final, moved = _viterbi(stay, move)
-    score = final.gather(1, target_lengths[:, None]).squeeze(1)  # [B]
-    score = score.masked_fill(~possible, NEG_INF)
-    alignment = _trace_back(moved, labels, target_lengths, blank)
-    alignment = alignment.masked_fill(~possible[:, None], blank)
-    return alignment, score
-
-
-def _viterbi(stay: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
-    """stay [B, T], move [B, T, S] -> δ[T] [B, U] and whether (t, u) was entered by a label."""
-    batch, frames, symbols = move.shape
-    best = stay.new_full((batch, symbols + 1), NEG_INF)
-    best[:, 0] = 0.0
-    moved = torch.zeros(frames, batch, symbols + 1, dtype=torch.bool, device=stay.device)
-    for t in range(frames):
-        arrive = best[:, :-1] + move[:, t]  # [B, S]
-        best = best + stay[:, t, None]  # [B, U]
-        torch.gt(arrive, best[:, 1:], out=moved[t, :, 1:])
-        best[:, 1:] = torch.maximum(best[:, 1:], arrive)
-    return best, moved
-
-
-def _trace_back(moved: Tensor, labels: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
-    """moved [T, B, U] -> alignment [B, T]."""
-    frames, batch, _ = moved.shape
-    alignment = torch.full((batch, frames), blank, dtype=torch.int64, device=labels.device)
-    position = target_lengths.clone()  # [B] labels still to be placed
-    if labels.shape[1] == 0:
-        return alignment
-    for t in range(frames - 1, -1, -1):
-        took = moved[t].gather(1, position[:, None]).squeeze(1)  # [B]
-        label = labels.gather(1, (position[:, None] - 1).clamp_min(0)).squeeze(1)
-        alignment[:, t] = torch.where(took, label, blank)
-        position = position - took.long()
-    return alignment
+    stay = scores[:, :, blank, None].expand(-1, -1, labels.shape[1] + 1)  # [B, T, U]
+    move = scores.gather(2, labels[:, None, :].expand(batch, frames, -1))  # [B, T, S]
+    emits, score = best_path(pack_steps(stay, move, lengths, target_lengths, "monotonic"))
+    return frame_labels(emits, labels, blank), score.to(scores.dtype)
 
 
 def _log_prior(prior: Tensor, like: Tensor) -> Tensor:
@@ -125,7 +89,13 @@ def _log_prior(prior: Tensor, like: Tensor) -> Tensor:
     return probabilities.clamp_min(PRIOR_FLOOR).log()
 
 
-def _raise_if_infeasible(possible: Tensor, lengths: Tensor, target_lengths: Tensor) -> None:
+def raise_if_infeasible(lengths: Tensor, target_lengths: Tensor) -> None:
+    """Raise ValueError naming the sequences with more labels than frames.
+
+    Raises:
+        ValueError: There is one.
+    """
+    possible = target_lengths <= lengths
     if bool(possible.all()):
         return
     bad = (~possible).nonzero().flatten().tolist()

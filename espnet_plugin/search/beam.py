@@ -1,0 +1,384 @@
+"""Time-synchronous beam search, batched over utterances and hypotheses, both topologies.
+
+Full-sum search (method.md, "Decoding"): Q(t, a) = sum of the probabilities of all paths that have
+emitted a after t frames. One frame of the ``monotonic`` topology, with bonus(v|a) the scaled
+language-model terms, is
+
+    Q(t+1, a·v) = Q(t, a·v) p(ε | t, a·v) + Q(t, a) p(v | t, a) · bonus(v|a),
+
+and the K best sequences survive. Both terms of the sum are formed *before* pruning. In the ``rnnt``
+topology the label step stays on the frame: levels of 0, 1, 2, ... labels are computed one after
+the other, each adds its blank step to the next frame's Q, until no level can improve on the K best.
+
+Shapes: B utterances, T frames, K hypotheses, R = B * K rows, V vocabulary with blank, J joint size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espnet_plugin.search.beam_options import BeamOptions
+from espnet_plugin.search.beam_state import NEG_INF, Beam
+from espnet_plugin.search.history import NO_KEY, ROOT_KEY, HistoryTree, extend_key
+from espnet_plugin.search.hypothesis import Hypothesis
+from espnet_plugin.search.internal_lm import internal_lm_from_projected
+from espnet_plugin.search.prediction_cache import make_prediction_cache
+from espnet_plugin.search.recombine import combine, recombine
+from espnet_plugin.search.scorers import LabelScorer
+from espnet_plugin.search.state import put_rows, take_rows
+
+# "context" merges after the states were advanced; so many candidates per beam slot take part.
+CANDIDATES_PER_SLOT = 4
+
+
+def beam_search(
+    encoder_out: Tensor,
+    lengths: Tensor,
+    prediction: Any,
+    joint: Any,
+    *,
+    beam: int,
+    nbest: int = 1,
+    topology: str = "monotonic",
+    scorers: Sequence[tuple[LabelScorer, float]] = (),
+    ilm_scale: float | None = None,
+    recombination: str = "history",
+    semiring: str = "full_sum",
+    score_beam: float | None = None,
+    max_symbols: int = 5,
+    blank_penalty: float = 0.0,
+    blank: int = 0,
+) -> list[list[Hypothesis]]:
+    """The ``nbest`` best hypotheses of every utterance, best first.
+
+    Args:
+        encoder_out: [B, T, D_enc].
+        lengths: [B] valid frames.
+        prediction: Prediction network, in evaluation mode.
+        joint: Joint network, in evaluation mode.
+        beam: Hypotheses kept per utterance and frame.
+        nbest: Hypotheses returned at most.
+        topology: ``"monotonic"`` (T steps) or ``"rnnt"`` (at most T * (max_symbols + 1) steps).
+        scorers: Language models with their scales (negative for density ratio or LODR).
+        ilm_scale: Scale the internal LM is subtracted with. None: not computed; 0: its score is
+            reported but not used.
+        recombination: ``"history"`` adds up hypotheses with equal label sequence and keeps all
+            different sequences apart (N-best lists; exact for a beam that prunes nothing).
+            ``"context"``, the paper's, also adds up hypotheses that differ only in labels which no
+            model can see any more (equal prediction-network context and LM states) and goes on
+            with the better one's labels; a beam then covers more of the distribution.
+        semiring: ``"full_sum"``, or ``"max"`` for Viterbi search (best single path).
+        score_beam: Hypotheses worse than the best by more than this (nats) are dropped.
+        max_symbols: Most labels per frame in the ``rnnt`` topology.
+        blank_penalty: Subtracted from log p(ε), scores included; against deletions.
+        blank: Index of blank.
+
+    Returns:
+        A list of hypotheses per utterance (at least one; the empty one for zero frames).
+
+    Raises:
+        ValueError: An option outside its range, or an LM of another vocabulary size.
+    """
+    if nbest < 1:
+        raise ValueError(f"nbest must be at least 1, got {nbest}")
+    options = BeamOptions(
+        beam=beam,
+        topology=topology,
+        recombination=recombination,
+        semiring=semiring,
+        score_beam=score_beam,
+        max_symbols=max_symbols,
+        ilm_scale=ilm_scale,
+        blank_penalty=blank_penalty,
+        blank=blank,
+    )
+    return BeamSearch(prediction, joint, options, scorers).search(encoder_out, lengths, nbest)
+
+
+class BeamSearch:
+    """The search of :func:`beam_search`, with the prediction-network table built only once."""
+
+    def __init__(
+        self,
+        prediction: Any,
+        joint: Any,
+        options: BeamOptions,
+        scorers: Sequence[tuple[LabelScorer, float]] = (),
+    ) -> None:
+        self._joint, self._options = joint, options
+        self._scorers = [scorer for scorer, _ in scorers]
+        self._vocab = joint.output.weight.shape[0]
+        with torch.no_grad():
+            self._cache = make_prediction_cache(prediction, joint, blank=options.blank)
+        ilm = [] if options.ilm_scale is None else [-options.ilm_scale]
+        self._scales = ilm + [scale for _, scale in scorers]  # P, as in Beam.parts
+
+    @torch.no_grad()
+    def search(
+        self, encoder_out: Tensor, lengths: Tensor, nbest: int = 1
+    ) -> list[list[Hypothesis]]:
+        """[B, T, D_enc], [B] -> hypotheses of every utterance, best first."""
+        order = torch.argsort(lengths, descending=True, stable=True)
+        left = lengths[order].tolist()  # frames of the utterances still running, longest first
+        encoder = self._joint.encoder_proj(encoder_out[order])  # [B, T, J]
+        self._history = HistoryTree(encoder.device)
+        beam = self._start(len(left), encoder)
+        ended: list[Beam] = []
+        for t in range(max(left, default=0) + 1):
+            running = sum(length > t for length in left)
+            if running < beam.batch:
+                ended.append(self._finish(beam.narrow(running, beam.batch)))
+                beam = beam.narrow(0, running)
+            if running:
+                beam = self._frame(beam, encoder[:running, t], t)
+        results = self._read(ended, nbest)
+        inverse = torch.argsort(order).tolist()
+        return [results[i] for i in inverse]
+
+    def _start(self, batch: int, encoder: Tensor) -> Beam:
+        dtype = torch.promote_types(encoder.dtype, torch.float32)
+        long = {"dtype": torch.int64, "device": encoder.device}
+        projected, state = self._cache.start(batch)
+        beam = Beam(
+            width=1,
+            score=torch.zeros(batch, 1, dtype=dtype, device=encoder.device),
+            node=torch.zeros(batch, **long),
+            key=torch.full((batch,), ROOT_KEY, **long),
+            parent_key=torch.full((batch,), NO_KEY, **long),
+            last=torch.full((batch,), self._options.blank, **long),
+            parts=encoder.new_zeros(batch, len(self._scales), dtype=dtype),
+            projected=projected,
+            prediction_state=state,
+            scorer_states=tuple(scorer.start(batch) for scorer in self._scorers),
+            label_parts=None,
+            bonus=None,
+            fresh=torch.ones(batch, dtype=torch.bool, device=encoder.device),
+        )
+        return self._with_bonus(beam)
+
+    # One frame -------------------------------------------------------------------------------
+
+    def _frame(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
+        """All hypotheses after frame t; ``encoder`` [B, J] is that frame."""
+        if self._options.topology == "monotonic":
+            stay, labels = self._scores(beam, encoder)
+            return self._with_bonus(self._monotonic(beam, stay, labels, t))
+        return self._rnnt(beam, encoder, t)
+
+    def _scores(self, beam: Beam, encoder: Tensor) -> tuple[Tensor, Tensor]:
+        """Totals after a blank [B, K] and after each label [B, K, V] (-inf at blank)."""
+        options = self._options
+        projected = beam.projected.view(beam.batch, beam.width, -1)  # [B, K, J]
+        logits = self._joint.combine(encoder[:, None], projected).to(beam.score.dtype)
+        log_probs = logits.log_softmax(-1)  # [B, K, V]
+        stay = beam.score + log_probs[..., options.blank] - options.blank_penalty
+        labels = log_probs + beam.score[..., None]
+        if beam.bonus is not None:
+            labels += beam.bonus.view_as(labels)
+        labels[..., options.blank] = NEG_INF
+        return stay, labels
+
+    def _monotonic(self, beam: Beam, stay: Tensor, labels: Tensor, t: int) -> Beam:
+        options = self._options
+        if options.recombination == "context":
+            labels[..., options.blank] = stay
+            many = self._extend(beam, labels, CANDIDATES_PER_SLOT * options.beam, t)
+            return self._pruned(self._recombined(many))
+        # a·v in the beam, reached by a blank, meets a's extension by v: the parent's slot, if any.
+        key, parent_key = beam.key.view_as(stay), beam.parent_key.view_as(stay)
+        meets = parent_key[:, :, None] == key[:, None, :]  # [B, K, K]
+        alive = beam.score > NEG_INF
+        meets &= alive[:, :, None] & alive[:, None, :]
+        exists, parent = meets.any(2), meets.int().argmax(2)  # [B, K]
+        cell = parent * self._vocab + beam.last.view_as(stay)  # [B, K]
+        flat = labels.flatten(1)  # [B, K * V]
+        child = flat.gather(1, cell).masked_fill(~exists, NEG_INF)
+        flat.scatter_(1, torch.where(exists, cell, options.blank), NEG_INF)
+        labels = flat.view_as(labels)
+        labels[..., options.blank] = combine(stay, child, options.semiring)
+        later = (child > stay).flatten()  # the label was more likely emitted in this frame
+        parent_node = beam.node[beam.rows(parent)]
+        return self._pruned(self._extend(beam, labels, options.beam, t, (later, parent_node)))
+
+    def _rnnt(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
+        options = self._options
+        done: Beam | None = None
+        level = beam
+        for emitted in range(options.max_symbols + 1):
+            stay, labels = self._scores(level, encoder)
+            ended = level.take(self._all_slots(level), stay)
+            done = ended if done is None else self._recombined(done.joined(ended))
+            done = self._pruned(done)
+            if emitted == options.max_symbols:
+                break
+            if done.width == options.beam:  # what is worse now than the K-th best stays worse
+                worst = done.score[:, -1, None, None]
+                labels.masked_fill_(labels <= worst, NEG_INF)
+            if options.score_beam is not None:
+                limit = done.score[:, 0, None, None] - options.score_beam
+                labels.masked_fill_(labels < limit, NEG_INF)
+            if not bool((labels > NEG_INF).any()):
+                break
+            context = options.recombination == "context"
+            count = options.beam * (CANDIDATES_PER_SLOT if context else 1)
+            level = self._extend(level, labels, count, t)
+            level = self._with_bonus(self._pruned(self._recombined(level) if context else level))
+        assert done is not None
+        return done
+
+    # Building blocks -------------------------------------------------------------------------
+
+    def _all_slots(self, beam: Beam) -> Tensor:
+        slots = torch.arange(beam.width, device=beam.score.device)
+        return slots.expand(beam.batch, -1)
+
+    def _extend(
+        self,
+        beam: Beam,
+        totals: Tensor,
+        count: int,
+        t: int,
+        later: tuple[Tensor, Tensor] | None = None,
+    ) -> Beam:
+        """The ``count`` best of ``totals`` [B, K, V] as hypotheses; the blank column stays put.
+
+        ``later``: rows whose last label moves to this frame, with the parent's history node.
+        """
+        flat = totals.flatten(1)
+        score, cell = flat.topk(min(count, flat.shape[1]), 1)  # [B, M]
+        slots, label = cell // self._vocab, (cell % self._vocab).flatten()
+        rows = beam.rows(slots)
+        new = beam.take(slots, score)
+        emitted = (label != self._options.blank) & (score > NEG_INF).flatten()  # [R]
+        parent, node_label, fresh_node = new.node, label, emitted
+        if later is not None:
+            moved = later[0][rows] & ~emitted
+            parent = torch.where(moved, later[1][rows], parent)
+            node_label = torch.where(moved, new.last, label)
+            fresh_node = emitted | moved
+        new.node = self._history.add(new.node, parent, node_label, t, fresh_node)
+        if new.label_parts is not None:
+            index = label[:, None, None].expand(-1, len(self._scales), 1)
+            gained = new.label_parts.gather(2, index).squeeze(2)  # [R, P]
+            new.parts = new.parts + gained.masked_fill(~emitted[:, None], 0.0)
+        new.parent_key = torch.where(emitted, new.key, new.parent_key)
+        new.key = torch.where(emitted, extend_key(new.key, label), new.key)
+        new.last = torch.where(emitted, label, new.last)
+        new.fresh = new.fresh | emitted
+        new.projected, new.prediction_state = self._cache.advance(
+            new.projected, new.prediction_state, label, emitted
+        )
+        new.scorer_states = self._advanced(new, label, emitted)
+        return new
+
+    def _advanced(self, beam: Beam, label: Tensor, emitted: Tensor) -> tuple[Any, ...]:
+        if not self._scorers:
+            return ()
+        rows = emitted.nonzero().flatten()
+        if rows.numel() == 0:
+            return beam.scorer_states
+        return tuple(
+            put_rows(state, rows, scorer.advance(take_rows(state, rows), label[rows]))
+            for scorer, state in zip(self._scorers, beam.scorer_states, strict=True)
+        )
+
+    def _recombined(self, beam: Beam) -> Beam:
+        """Equal hypotheses added up; the merged-away ones keep their slot with score -inf."""
+        key = beam.key
+        if self._options.recombination == "context":
+            key = self._cache.context_key(beam.prediction_state, beam.key)
+            for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
+                part = scorer.key(state)
+                key = extend_key(key, beam.key if part is None else part)
+        keys = key.view(beam.batch, beam.width)
+        beam.score = recombine(beam.score, keys, self._options.semiring)
+        return beam
+
+    def _pruned(self, beam: Beam) -> Beam:
+        """At most ``beam`` hypotheses, sorted, within the score beam."""
+        score, slots = beam.score.topk(min(self._options.beam, beam.width), 1)
+        if self._options.score_beam is not None:
+            outside = score < score[:, :1] - self._options.score_beam
+            score = score.masked_fill(outside, NEG_INF)
+        return beam.take(slots, score)
+
+    def _with_bonus(self, beam: Beam) -> Beam:
+        """Language-model scores of the next label for the hypotheses that are new."""
+        if not self._scales:
+            return beam
+        first = beam.label_parts is None
+        rows = beam.fresh.nonzero().flatten()
+        if rows.numel() == 0:
+            return beam
+        parts, states = [], []
+        if self._options.ilm_scale is not None:
+            parts.append(
+                internal_lm_from_projected(
+                    beam.projected[rows], self._joint, blank=self._options.blank
+                )
+            )
+        for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
+            log_probs, new = scorer.score(take_rows(state, rows))
+            if log_probs.shape[-1] != self._vocab:
+                raise ValueError(
+                    f"{type(scorer).__name__} has {log_probs.shape[-1]} labels, the transducer "
+                    f"{self._vocab}: the language model has another vocabulary"
+                )
+            parts.append(log_probs)
+            states.append(put_rows(state, rows, new))
+        label_parts = torch.stack([part.to(beam.score) for part in parts], 1)  # [F, P, V]
+        label_parts[..., self._options.blank] = 0.0
+        scales = label_parts.new_tensor(self._scales)
+        bonus = (label_parts * scales[:, None]).sum(1)  # [F, V]
+        # A label ruled out (-inf) by one scorer stays so under a negative or zero scale.
+        bonus.masked_fill_(torch.isnan(bonus) | (label_parts == NEG_INF).any(1), NEG_INF)
+        beam.label_parts = label_parts if first else put_rows(beam.label_parts, rows, label_parts)
+        beam.bonus = bonus if first else put_rows(beam.bonus, rows, bonus)
+        beam.scorer_states = tuple(states)
+        beam.fresh = torch.zeros_like(beam.fresh)
+        return beam
+
+    # Results ---------------------------------------------------------------------------------
+
+    def _finish(self, beam: Beam) -> Beam:
+        """Add the end-of-sentence scores and sort again."""
+        offset = len(self._scales) - len(self._scorers)
+        for i, (scorer, state) in enumerate(zip(self._scorers, beam.scorer_states, strict=True)):
+            final = scorer.final(state).to(beam.score)  # [R]
+            beam.parts = beam.parts.clone()
+            beam.parts[:, offset + i] += final
+            beam.score = beam.score + self._scales[offset + i] * final.view_as(beam.score)
+        return self._pruned(beam)
+
+    def _read(self, ended: list[Beam], nbest: int) -> list[list[Hypothesis]]:
+        """Hypotheses in order of length, longest utterance first."""
+        results: list[list[Hypothesis]] = []
+        for beam in reversed(ended):  # the shortest utterances ended first
+            kept = beam.take(self._all_slots(beam)[:, :nbest], beam.score[:, :nbest])
+            histories = self._history.read(kept.node)
+            scores, parts = kept.score.tolist(), kept.parts.tolist()
+            for b in range(kept.batch):
+                row = range(b * kept.width, (b + 1) * kept.width)
+                results.append(
+                    [
+                        self._hypothesis(histories[r], scores[b][k], parts[r])
+                        for k, r in enumerate(row)
+                        if scores[b][k] > NEG_INF
+                    ]
+                )
+        return results
+
+    def _hypothesis(
+        self, history: tuple[tuple[int, ...], tuple[int, ...]], score: float, parts: list[float]
+    ) -> Hypothesis:
+        tokens, frames = history
+        acoustic = score - sum(
+            scale * part for scale, part in zip(self._scales, parts, strict=True)
+        )
+        ilm = parts[0] if self._options.ilm_scale is not None else 0.0
+        lms = tuple(parts[len(parts) - len(self._scorers) :])
+        return Hypothesis(tokens, score, acoustic, ilm, lms, frames)

@@ -1,0 +1,84 @@
+"""Greedy search: the best symbol of every step, batched over utterances, both topologies.
+
+Shapes: B utterances, T frames, V vocabulary with blank, J joint size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espnet_plugin.lattice import check_topology
+from espnet_plugin.search.history import HistoryTree
+from espnet_plugin.search.hypothesis import Hypothesis
+from espnet_plugin.search.prediction_cache import make_prediction_cache
+
+
+@torch.no_grad()
+def greedy_search(
+    encoder_out: Tensor,
+    lengths: Tensor,
+    prediction: Any,
+    joint: Any,
+    *,
+    topology: str = "monotonic",
+    blank: int = 0,
+    max_symbols: int = 5,
+    blank_penalty: float = 0.0,
+) -> list[Hypothesis]:
+    """One hypothesis per utterance; its score is that of the single path taken.
+
+    Args:
+        encoder_out: [B, T, D_enc].
+        lengths: [B] valid frames.
+        prediction: Prediction network.
+        joint: Joint network.
+        topology: ``"monotonic"`` or ``"rnnt"``.
+        blank: Index of blank.
+        max_symbols: Most labels per frame in the ``rnnt`` topology.
+        blank_penalty: Subtracted from log p(ε) everywhere, scores included.
+
+    Raises:
+        ValueError: An unknown topology or ``max_symbols`` < 1.
+    """
+    check_topology(topology)
+    if max_symbols < 1:
+        raise ValueError(f"max_symbols must be at least 1, got {max_symbols}")
+    batch = encoder_out.shape[0]
+    cache = make_prediction_cache(prediction, joint, blank=blank)
+    encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
+    projected, state = cache.start(batch)
+    history = HistoryTree(encoder.device)
+    node = torch.zeros(batch, dtype=torch.int64, device=encoder.device)
+    score = torch.zeros(batch, dtype=torch.float64, device=encoder.device)
+    longest = int(lengths.max()) if batch else 0
+    for t in range(longest):
+        waiting = lengths > t  # [B] utterances still on this frame
+        for emissions in range(1 if topology == "monotonic" else max_symbols + 1):
+            log_probs = _step(joint, encoder[:, t], projected, blank, blank_penalty)  # [B, V]
+            best, label = log_probs.max(-1)
+            if topology == "rnnt" and emissions == max_symbols:  # the frame has to end
+                best, label = log_probs[:, blank], torch.full_like(label, blank)
+            score += torch.where(waiting, best.double(), 0.0)
+            emitted = waiting & (label != blank)
+            if bool(emitted.any()):
+                node = history.add(node, node, label, t, emitted)
+                projected, state = cache.advance(projected, state, label, emitted)
+            waiting = emitted
+            if topology == "rnnt" and not bool(waiting.any()):
+                break
+    return [
+        Hypothesis(tokens, value, value, frames=frames)
+        for (tokens, frames), value in zip(history.read(node), score.tolist(), strict=True)
+    ]
+
+
+def _step(joint: Any, encoder: Tensor, projected: Tensor, blank: int, penalty: float) -> Tensor:
+    """[B, J], [B, J] -> log-probabilities [B, V], penalty applied."""
+    logits = joint.combine(encoder, projected)
+    result: Tensor = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    if penalty:
+        result[:, blank] -= penalty
+    return result
