@@ -1,0 +1,169 @@
+"""WER, CER and TER of every decoding of a pipeline, and RESULTS.md.
+
+    python -m espnet_plugin.bin.score --exp exp/tag --data_dir data --sets dev test
+    python -m espnet_plugin.bin.score --ref data/test/text --hyp decode/text --out decode
+    python -m espnet_plugin.bin.score --exp exp/tag --data_dir data --sets dev test \\
+        --compare full_sum_beam8 mbr_beam8
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.phoneme_words import PhonemeWords
+from espnet_plugin.data.text_units import TOKEN_TYPES, Tokenizer, characters, make_tokenizer
+from espnet_plugin.report.training_table import training_notes
+from espnet_plugin.scoring.bootstrap import paired_bootstrap
+from espnet_plugin.scoring.decode_dirs import find_decodings, read_transcripts
+from espnet_plugin.scoring.edit_distance import EDIT_COSTS, SCLITE_COSTS, Costs, Counts
+from espnet_plugin.scoring.results import UNITS, results_markdown, results_table
+from espnet_plugin.scoring.score_set import UtteranceCounts, score_set, score_units
+
+Scores = dict[str, dict[str, UtteranceCounts]]  # {"WER": {"full_sum_beam8/test": ...}}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    whole = parser.add_argument_group("every decoding of a pipeline")
+    whole.add_argument("--exp", type=Path, help="folder of the pipeline, <expdir>/<tag>")
+    whole.add_argument("--data_dir", type=Path, help="where <set>/text lies")
+    whole.add_argument("--sets", nargs="+", default=[], help="names of the data sets")
+    whole.add_argument("--results", type=Path, help="default: <exp>/RESULTS.md")
+    one = parser.add_argument_group("one pair of files")
+    one.add_argument("--ref", type=Path, help="text of the references")
+    one.add_argument("--hyp", type=Path, help="text of the hypotheses")
+    one.add_argument("--out", type=Path, help="where score_wer, score_cer, score_ter go")
+    parser.add_argument("--token_type", choices=TOKEN_TYPES, help="of the model; default: no TER")
+    parser.add_argument("--bpemodel", type=Path, help="sentencepiece model, for the TER of bpe")
+    parser.add_argument("--lexicon", type=Path, help="lexicon.txt that make_tokens wrote, for phn")
+    parser.add_argument("--train_text", type=Path, help="word counts that choose among homophones")
+    parser.add_argument(
+        "--skipped", type=Path, help="`id reason` of undecoded utterances; default: beside hyp"
+    )
+    parser.add_argument(
+        "--costs",
+        choices=("edit", "sclite"),
+        default="edit",
+        help="fewest edits, or NIST sclite's weights (4 a substitution, 3 a gap)",
+    )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="bootstrap interval of WER(B) - WER(A)"
+    )
+    parser.add_argument("--unit", choices=("utterance", "speaker"), default="utterance")
+    parser.add_argument("--draws", type=int, default=10000, help="resampled test sets")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> int:
+    """Run the command; return 0, or 2 after a user error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    parser = get_parser()
+    args = parser.parse_args(cmd)
+    try:
+        if args.exp is not None and args.data_dir is not None and args.sets:
+            _score_pipeline(args)
+        elif args.ref is not None and args.hyp is not None and args.out is not None:
+            _score_pair(args)
+        else:
+            parser.error("give --exp, --data_dir and --sets, or --ref, --hyp and --out")
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    return 0
+
+
+def _costs(args: argparse.Namespace) -> Costs:
+    return SCLITE_COSTS if args.costs == "sclite" else EDIT_COSTS
+
+
+def _phonemes(args: argparse.Namespace) -> PhonemeWords | None:
+    if args.token_type != "phn":
+        return None
+    if args.lexicon is None:
+        raise ValueError("--token_type phn needs --lexicon, to turn phonemes into words")
+    return PhonemeWords.from_files(args.lexicon, args.train_text)
+
+
+def _score_pair(args: argparse.Namespace) -> None:
+    phonemes = _phonemes(args)
+    pair = read_transcripts(args.ref, args.hyp, args.skipped, phonemes or str)
+    units: dict[str, Tokenizer] = {"WER": str.split, "CER": characters}
+    if args.token_type in ("char", "bpe", "word"):
+        units["TER"] = make_tokenizer(args.token_type, args.bpemodel)
+    name = f"{args.hyp.parent.name}/{args.hyp.name}"
+    for unit, split in units.items():
+        folder = args.out / f"score_{unit.lower()}"
+        counts = score_units(pair, split, folder, costs=_costs(args))
+        print(f"{unit} ({folder}/result.txt)\n\n" + results_table({name: total(counts)}))
+
+
+def _score_pipeline(args: argparse.Namespace) -> None:
+    phonemes = _phonemes(args)
+    tokenizer = None
+    if args.token_type in ("char", "bpe", "word"):
+        tokenizer = make_tokenizer(args.token_type, args.bpemodel)
+    scores: Scores = {}
+    for decoding, name in find_decodings(args.exp, args.sets):
+        scored = score_set(
+            args.data_dir / name,
+            args.exp / "decode" / decoding / name,
+            tokenize=tokenizer,
+            phonemes=phonemes,
+            skipped=args.skipped,
+            costs=_costs(args),
+        )
+        for unit, counts in scored.items():
+            scores.setdefault(unit, {})[f"{decoding}/{name}"] = counts
+    results = {
+        unit: {name: total(counts) for name, counts in scores[unit].items()}
+        for unit in UNITS
+        if unit in scores
+    }
+    notes = training_notes(args.exp)
+    if args.compare:
+        notes += _compare(args, scores["WER"])
+    path = args.results or args.exp / "RESULTS.md"
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(results_markdown(args.exp.as_posix(), results, notes), encoding="utf-8")
+    os.replace(partial, path)
+    print("WER\n\n" + results_table(results["WER"]) + "\n".join(["", *notes, f"-> {path}"]))
+
+
+def total(counts: Mapping[str, Counts]) -> Counts:
+    """Sum over utterances."""
+    return sum(counts.values(), Counts())
+
+
+def _compare(args: argparse.Namespace, wer: Mapping[str, UtteranceCounts]) -> list[str]:
+    """Return a line for each data set on the difference of the two decodings' WER."""
+    a, b = args.compare
+    both = [name for name in args.sets if f"{a}/{name}" in wer and f"{b}/{name}" in wer]
+    if not both:
+        raise ValueError(f"--compare {a} {b}: no data set that both decoded; there are {set(wer)}")
+    lines = []
+    for name in both:
+        speakers = read_table(args.data_dir / name / "utt2spk") if args.unit == "speaker" else None
+        result = paired_bootstrap(
+            wer[f"{a}/{name}"], wer[f"{b}/{name}"], speakers=speakers, draws=args.draws
+        )
+        verdict = "significant" if result.significant else "not significant"
+        lines.append(
+            f"- {name}: WER of {b} minus {a}: {result.difference:+.2f} "
+            f"({result.rate_a:.2f} -> {result.rate_b:.2f}), {100 * result.confidence:.0f} % "
+            f"interval [{result.low:+.2f}, {result.high:+.2f}], {verdict} (paired bootstrap over "
+            f"{result.units} {args.unit}s, {args.draws} draws)"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

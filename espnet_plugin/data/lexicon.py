@@ -1,0 +1,200 @@
+"""Pronunciation lexica and phoneme labels with end-of-word marks.
+
+The label set is every phoneme of the lexicon and its end-of-word version, written ``ph#``: with
+it, words can be read off a label sequence, and a label context of one tells where a word begins
+(Zhou et al., arXiv 2010.16368, section 3.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WORD_END = "#"
+
+Pronunciation = tuple[str, ...]
+
+_VARIANT = re.compile(r"(?<=.)\(\d+\)$")
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Words and their pronunciations, the variants of each in the file's order.
+
+    Raises:
+        ValueError: no word, or a phoneme that ends in the word-end mark.
+    """
+
+    pronunciations: Mapping[str, tuple[Pronunciation, ...]]
+    source: str = "lexicon"
+
+    def __post_init__(self) -> None:
+        if not self.pronunciations:
+            raise ValueError(f"{self.source}: holds no word")
+        marked = [phoneme for phoneme in self.phonemes if phoneme.endswith(WORD_END)]
+        if marked:
+            raise ValueError(
+                f"{self.source}: phonemes must not end in {WORD_END!r}, which marks the end of a "
+                f"word: {', '.join(marked)}; rename them"
+            )
+
+    @property
+    def phonemes(self) -> list[str]:
+        """All phonemes, sorted."""
+        variants = (v for several in self.pronunciations.values() for v in several)
+        return sorted({phoneme for variant in variants for phoneme in variant})
+
+    @property
+    def label_set(self) -> list[str]:
+        """Each phoneme, followed by its end-of-word version."""
+        return [label for phoneme in self.phonemes for label in (phoneme, phoneme + WORD_END)]
+
+    def labels(self, words: Sequence[str]) -> list[str]:
+        """Labels of a word sequence: the first variant of each word, its last phoneme marked.
+
+        Raises:
+            ValueError: naming all the words that the lexicon lacks.
+        """
+        self.require(words)
+        return [label for word in words for label in mark_word_end(self.pronunciations[word][0])]
+
+    def require(self, words: Iterable[str]) -> None:
+        """Check that every word has a pronunciation.
+
+        Raises:
+            ValueError: naming all the words that the lexicon lacks.
+        """
+        missing = self.missing(words)
+        if missing:
+            raise ValueError(
+                f"{self.source}: {len(missing)} words have no pronunciation: {' '.join(missing)}; "
+                "add them to the lexicon, or make it with make_tokens --g2p g2p_en"
+            )
+
+    def missing(self, words: Iterable[str]) -> list[str]:
+        """Words without a pronunciation, each once, sorted."""
+        return sorted({word for word in words if word not in self.pronunciations})
+
+    def with_words(self, words: Iterable[str], g2p: Callable[[str], Sequence[str]]) -> Lexicon:
+        """Return this lexicon and, for the words it lacks, what a G2P model says.
+
+        Raises:
+            ValueError: the model gives no phoneme for a word, or one the lexicon does not have.
+        """
+        known, made = set(self.phonemes), dict(self.pronunciations)
+        for word in self.missing(words):
+            phonemes = tuple(g2p(word))
+            foreign = sorted(set(phonemes) - known)
+            if foreign or not phonemes:
+                raise ValueError(
+                    f"{self.source}: the G2P model says {' '.join(phonemes)!r} for {word!r}, "
+                    f"of which the lexicon has no {', '.join(foreign) or 'phoneme'}; "
+                    "add the word to the lexicon by hand"
+                )
+            made[word] = (phonemes,)
+        return Lexicon(made, self.source)
+
+
+def read_lexicon(path: Path, *, probabilities: bool = False) -> Lexicon:
+    """Read a lexicon of lines ``word ph ph ...``.
+
+    Variants stand on lines of their own, the word repeated or numbered as ``word(2)``. A numbered
+    word is a variant only if the plain word is there too.
+
+    Args:
+        probabilities: whether the second column is a probability; the most probable variant of a
+            word then comes first, as variants are applied in order.
+
+    Raises:
+        ValueError: a missing or empty file, a word without phonemes, a column that is no
+            probability, or a probability where none was announced.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such lexicon; lines are `word phoneme phoneme ...`")
+    entries: dict[str, dict[Pronunciation, float]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        columns = line.split()
+        if not columns or line.startswith(";;;"):  # comments of the CMU dictionary
+            continue
+        word, weight, phonemes = columns[0], 1.0, columns[1:]
+        where = f"{path}:{number}: word {word}"
+        if probabilities:
+            weight, phonemes = _probability(phonemes, where), phonemes[1:]
+        if not phonemes:
+            raise ValueError(f"{where}: no phoneme; complete or remove the line")
+        if not probabilities and _is_number(phonemes[0]):
+            raise ValueError(
+                f"{where}: {phonemes[0]!r} looks like a probability; say --lexicon_probabilities"
+            )
+        entries.setdefault(word, {}).setdefault(tuple(phonemes), weight)
+    merged: dict[str, dict[Pronunciation, float]] = {}
+    for word, variants in entries.items():
+        plain = _VARIANT.sub("", word)
+        target = merged.setdefault(plain if plain in entries else word, {})
+        for pronunciation, weight in variants.items():
+            target.setdefault(pronunciation, weight)
+    ordered = {  # sorted() is stable: without probabilities the file's order stays
+        word: tuple(sorted(variants, key=lambda variant: -variants[variant]))
+        for word, variants in merged.items()
+    }
+    return Lexicon(ordered, str(path))
+
+
+def write_lexicon(path: Path, lexicon: Lexicon) -> None:
+    """Write one line per pronunciation, the words sorted, the variants in their order."""
+    lines = [
+        f"{word} {' '.join(variant)}\n"
+        for word in sorted(lexicon.pronunciations)
+        for variant in lexicon.pronunciations[word]
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def mark_word_end(pronunciation: Sequence[str]) -> Pronunciation:
+    """Replace the last phoneme by its end-of-word version."""
+    return (*pronunciation[:-1], pronunciation[-1] + WORD_END)
+
+
+def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a grapheme-to-phoneme model for words that a lexicon lacks.
+
+    Args:
+        name: ``g2p_en`` (English, ARPAbet).
+        phonemes: of the lexicon; stress digits are dropped if it has none.
+
+    Raises:
+        ValueError: another name, or the package is not installed.
+    """
+    if name != "g2p_en":
+        raise ValueError(f"G2P model {name!r} is not one of: g2p_en")
+    try:
+        from g2p_en import G2p  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ValueError(
+            f"--g2p g2p_en: {error}; install it with `pip install g2p_en`, or complete the lexicon"
+        ) from error
+    model = G2p()
+    stressed = any(phoneme[-1].isdigit() for phoneme in phonemes)
+
+    def pronounce(word: str) -> list[str]:
+        heard = [phoneme for phoneme in model(word.lower()) if phoneme.strip().isalnum()]
+        return heard if stressed else [phoneme.rstrip("012") for phoneme in heard]
+
+    return pronounce
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d*\.\d+([eE][-+]?\d+)?", text) is not None
+
+
+def _probability(columns: Sequence[str], where: str) -> float:
+    try:
+        value = float(columns[0])
+    except (IndexError, ValueError):
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"{where}: the second column must be a probability, found {columns[:1]}")
+    return value

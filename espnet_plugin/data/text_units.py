@@ -1,0 +1,44 @@
+"""From a transcript to tokens, as ESPnet's tokenizers do it, without importing ESPnet.
+
+``char``: one token a character, ``<space>`` for a space. ``bpe``: a sentencepiece model.
+``word`` and ``phn``: whatever stands between spaces (the text of ``phn`` holds phonemes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+SPACE = "<space>"
+TOKEN_TYPES = ("char", "bpe", "phn", "word")
+
+Tokenizer = Callable[[str], list[str]]
+
+
+def characters(text: str) -> list[str]:
+    """Split into characters, with ``<space>`` for a space."""
+    return [SPACE if character == " " else character for character in text]
+
+
+def make_tokenizer(token_type: str, bpemodel: Path | None = None) -> Tokenizer:
+    """Return the function from a transcript to its tokens.
+
+    Raises:
+        ValueError: an unknown token type, or no such sentencepiece model.
+    """
+    if token_type == "char":
+        return characters
+    if token_type in ("phn", "word"):
+        return str.split
+    if token_type != "bpe":
+        raise ValueError(f"token type {token_type!r} is not one of {', '.join(TOKEN_TYPES)}")
+    if bpemodel is None or not bpemodel.is_file():
+        raise ValueError(f"{bpemodel}: no such sentencepiece model; token type bpe needs one")
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_file=str(bpemodel))
+
+    def pieces(text: str) -> list[str]:
+        return list(model.encode(text, out_type=str))
+
+    return pieces

@@ -1,0 +1,93 @@
+"""Token lists in ESPnet's layout: ``<blank>``, ``<unk>``, the tokens, ``<sos/eos>``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.data.text_units import characters
+
+BLANK, UNKNOWN, SENTENCE_EDGE = "<blank>", "<unk>", "<sos/eos>"
+
+
+def read_token_list(path: Path) -> list[str]:
+    """Read a token list, one token a line.
+
+    Raises:
+        ValueError: a missing or empty file, a token twice, or blank not first.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such token list; make it with bin/make_tokens.py")
+    tokens = [line.rstrip() for line in path.read_text(encoding="utf-8").split("\n")]
+    if tokens and not tokens[-1]:
+        tokens.pop()
+    twice = [token for token, count in Counter(tokens).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: tokens listed twice: {' '.join(twice)}; make the list again")
+    if not tokens or tokens[0] != BLANK:
+        raise ValueError(f"{path}: the first token must be {BLANK}, found {tokens[:1]}")
+    return tokens
+
+
+def write_token_list(path: Path, tokens: Iterable[str]) -> None:
+    """Write the tokens with ESPnet's special symbols around them.
+
+    Raises:
+        ValueError: a token that is a special symbol or contains a space.
+    """
+    tokens = list(tokens)
+    special = {BLANK, UNKNOWN, SENTENCE_EDGE}
+    wrong = [token for token in tokens if token in special or token.split() != [token]]
+    if wrong:
+        raise ValueError(f"{path}: not usable as tokens: {wrong}; change the text or the lexicon")
+    lines = [BLANK, UNKNOWN, *tokens, SENTENCE_EDGE]
+    write_text_atomically(path, "".join(f"{token}\n" for token in lines))
+
+
+def character_tokens(transcripts: Iterable[str]) -> list[str]:
+    """Characters by falling frequency, equal ones in the order of the text, as ESPnet has them."""
+    counts: Counter[str] = Counter()
+    for transcript in transcripts:
+        counts.update(characters(transcript))
+    return [token for token, _ in counts.most_common()]
+
+
+def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) -> list[str]:
+    """Train a sentencepiece model into ``bpe.model`` and ``bpe.vocab``; return its pieces.
+
+    Args:
+        size: number of pieces, sentencepiece's own three symbols included (ESPnet's ``nbpe``).
+        mode: ``unigram`` or ``bpe``.
+
+    Raises:
+        ValueError: sentencepiece refuses, e.g. since the text has too few characters.
+    """
+    import sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "train.txt"
+    write_text_atomically(text, "".join(f"{transcript}\n" for transcript in transcripts))
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(text),
+            vocab_size=size,
+            model_type=mode,
+            model_prefix=str(folder / "bpe"),
+            character_coverage=1.0,
+            input_sentence_size=100_000_000,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"{text}: sentencepiece cannot make {size} pieces: {str(error).strip()}; change --nbpe"
+        ) from error
+    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "bpe.model"))
+    # the first three pieces are <unk>, <s> and </s>
+    return [model.id_to_piece(n) for n in range(3, model.get_piece_size())]
+
+
+def token_ids(tokens: Sequence[str], index: Mapping[str, int]) -> list[int]:
+    """Indices of tokens, unknown ones as ``<unk>``."""
+    return [index.get(token, index.get(UNKNOWN, -1)) for token in tokens]

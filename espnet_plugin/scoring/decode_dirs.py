@@ -1,0 +1,95 @@
+"""What the decoding jobs left below ``<exp>/decode``: one folder per decoding and test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_plugin.data.kaldi_files import read_table, some
+
+# Rows of a result table come in the order of training.
+_TRAIN_STAGES = ("align", "viterbi", "full_sum", "mbr")
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """References and hypotheses of one test set, utterance by utterance.
+
+    Attributes:
+        skipped: utterances the decoder could not take; their hypothesis is empty.
+    """
+
+    references: dict[str, str]
+    hypotheses: dict[str, str]
+    skipped: tuple[str, ...]
+
+
+def find_decodings(exp: Path, sets: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (decoding, test set) of every ``decode/<decoding>/<set>/text`` below `exp`.
+
+    Raises:
+        ValueError: nothing was decoded there.
+    """
+    found = [
+        (folder.name, name)
+        for folder in sorted((exp / "decode").glob("*"), key=lambda f: _stage_rank(f.name))
+        for name in sets
+        if (folder / name / "text").is_file() or (folder / name / "token").is_file()
+    ]
+    if not found:
+        raise ValueError(
+            f"{exp / 'decode'}: no <train_stage>_<tag>/<set>/text of {', '.join(sets)}; "
+            "run the decoding first"
+        )
+    return found
+
+
+def _stage_rank(name: str) -> tuple[int, str]:
+    # "full_sum_only" runs have a full_sum stage as well, so the longest prefix need not be sought
+    for rank, stage in enumerate(_TRAIN_STAGES):
+        if name == stage or name.startswith(f"{stage}_"):
+            return rank, name
+    return len(_TRAIN_STAGES), name
+
+
+def read_transcripts(
+    reference: Path,
+    hypothesis: Path,
+    skipped: Path | None = None,
+    convert: Callable[[str], str] = str,
+) -> Transcripts:
+    """Read both sides of a test set.
+
+    Args:
+        reference, hypothesis: Kaldi text files.
+        skipped: ``id reason`` of the utterances that were not decoded; by default the file
+            ``skipped`` beside the hypotheses, if there is one.
+        convert: applied to each hypothesis, e.g. phonemes to words.
+
+    Raises:
+        ValueError: utterances without a hypothesis that no ``skipped`` file names, hypotheses
+            without a reference, or a broken file.
+    """
+    references = read_table(reference)
+    hypotheses = {k: convert(v) for k, v in read_table(hypothesis, allow_empty=True).items()}
+    skipped = skipped or hypothesis.parent / "skipped"
+    excused = read_table(skipped, allow_empty=True) if skipped.is_file() else {}
+    strangers = sorted(hypotheses.keys() - references.keys())
+    if strangers:
+        raise ValueError(
+            f"{hypothesis}: hypotheses of utterances that {reference} does not have: "
+            f"{some(strangers)}; score against the set that was decoded"
+        )
+    missing = sorted(references.keys() - hypotheses.keys())
+    lost = [key for key in missing if key not in excused]
+    if lost:
+        raise ValueError(
+            f"{hypothesis}: no hypothesis for {some(lost)}; finish the decoding, or name them in "
+            f"{skipped} to count their words as deleted"
+        )
+    return Transcripts(
+        references=references,
+        hypotheses={key: hypotheses.get(key, "") for key in references},
+        skipped=tuple(missing),
+    )

@@ -1,0 +1,106 @@
+"""Score one decoding of one test set: words, characters, tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.data.phoneme_words import PhonemeWords
+from espnet_plugin.data.text_units import Tokenizer, characters
+from espnet_plugin.scoring.decode_dirs import Transcripts, read_transcripts
+from espnet_plugin.scoring.dump import write_score_dir
+from espnet_plugin.scoring.edit_distance import EDIT_COSTS, Costs, Counts, align, count_errors
+
+UtteranceCounts = dict[str, Counts]
+
+
+def score_units(
+    transcripts: Transcripts,
+    tokenize: Tokenizer,
+    folder: Path | None = None,
+    speakers: Mapping[str, str] | None = None,
+    costs: Costs = EDIT_COSTS,
+) -> UtteranceCounts:
+    """Count the errors of each utterance in one kind of unit.
+
+    Args:
+        tokenize: from a transcript to its units.
+        folder: where to write ref.trn, hyp.trn and result.txt, if anywhere.
+    """
+    references = {key: tokenize(text) for key, text in transcripts.references.items()}
+    hypotheses = {key: tokenize(text) for key, text in transcripts.hypotheses.items()}
+    aligned = align(list(references.values()), [hypotheses[key] for key in references], costs)
+    steps = dict(zip(references, aligned, strict=True))
+    counts = {key: count_errors(value) for key, value in steps.items()}
+    if folder is not None:
+        write_score_dir(folder, references, hypotheses, steps, counts, speakers or {})
+    return counts
+
+
+def score_set(
+    data_dir: Path,
+    decode_dir: Path,
+    *,
+    tokenize: Tokenizer | None = None,
+    phonemes: PhonemeWords | None = None,
+    skipped: Path | None = None,
+    costs: Costs = EDIT_COSTS,
+) -> dict[str, UtteranceCounts]:
+    """Score a decoding against a data directory and write ``score_{wer,cer,ter}`` beside it.
+
+    Args:
+        data_dir: holds ``text`` (words), perhaps ``utt2spk``.
+        decode_dir: holds ``text`` or, of a phoneme system, ``token``.
+        tokenize: into the model's tokens; without it there is no TER.
+        phonemes: of a phoneme system, which reads words off the decoded ``token``.
+        skipped: see `read_transcripts`.
+
+    Returns:
+        {"WER": {utterance: counts}, "CER": ..., "TER": ...}
+
+    Raises:
+        ValueError: see `read_transcripts`.
+    """
+    table = data_dir / "utt2spk"
+    speakers = read_table(table) if table.is_file() else {}
+    hypothesis = decode_dir / ("text" if phonemes is None else "token")
+    words = read_transcripts(data_dir / "text", hypothesis, skipped, phonemes or str)
+    if words.skipped:
+        logging.warning(
+            "%s: %d utterances were not decoded; all their words count as deleted",
+            decode_dir,
+            len(words.skipped),
+        )
+    jobs: dict[str, tuple[Transcripts, Tokenizer]] = {
+        "WER": (words, str.split),
+        "CER": (words, characters),
+    }
+    if phonemes is not None:
+        labels = _label_transcripts(words, hypothesis, phonemes)
+        if labels is not None:
+            jobs["TER"] = (labels, str.split)
+    elif tokenize is not None:
+        jobs["TER"] = (words, tokenize)
+    return {
+        unit: score_units(pair, split, decode_dir / f"score_{unit.lower()}", speakers, costs)
+        for unit, (pair, split) in jobs.items()
+    }
+
+
+def _label_transcripts(
+    words: Transcripts, hypothesis: Path, phonemes: PhonemeWords
+) -> Transcripts | None:
+    """Both sides as phoneme labels; None if the lexicon lacks a word of the references."""
+    missing = phonemes.lexicon.missing(
+        w for text in words.references.values() for w in text.split()
+    )
+    if missing:
+        logging.warning("no TER: the lexicon lacks words of the references: %s", some(missing))
+        return None
+    decoded = read_table(hypothesis, allow_empty=True)
+    references = {
+        key: " ".join(lexicon.labels(text.split())) for key, text in words.references.items()
+    }
+    return Transcripts(references, {key: decoded.get(key, "") for key in references}, words.skipped)
