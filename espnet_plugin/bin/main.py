@@ -1,0 +1,57 @@
+"""``espnet-progressive <command>``: one door to all command lines of the package."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "run the pipeline of train stages (and continue it after a kill)",
+    "status": "show what is done, running, stale and still to do",
+    "decode-stages": "decode test sets with the finished train stages",
+    "score": "WER, CER and TER; RESULTS.md",
+    "report": "Markdown report with curves and an alignment plot",
+    "check-data": "check Kaldi-style data folders",
+    "make-tokens": "token lists: characters, sentencepiece, phonemes",
+    "format-data": "data folders into the form that training reads (segments cut, rates checked)",
+    "asr-train": "train one stage by hand: ESPnet's asr_train with our losses",
+    "align": "forced alignment of data with a trained model",
+    "nbest": "N-best lists of data with a trained model",
+    "decode": "decode one data set with a trained model",
+    "check-config": "parse stage configurations with ESPnet's parser",
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    head = "usage: espnet-progressive <command> [options]\n\ncommands:"
+    tail = "\n`espnet-progressive <command> --help` shows the options of one."
+    return "\n".join([head, *lines, tail])
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    arguments = list(sys.argv[1:] if cmd is None else cmd)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from espnet_plugin import __version__
+
+        print(__version__)
+        return 0
+    name = arguments[0].replace("_", "-")
+    if name not in COMMANDS:
+        print(f"espnet-progressive: unknown command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"espnet_plugin.bin.{name.replace('-', '_')}")
+    # argparse names the program after argv[0] in its help and its errors.
+    sys.argv = [f"espnet-progressive {name}", *arguments[1:]]
+    return module.main(arguments[1:]) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Show what of a pipeline is done, running, stale and still to do.
+
+espnet-progressive status --exp exp/tag
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_plugin.bin.train import build_pipeline
+from espnet_plugin.stages.state import PipelineState
+from espnet_plugin.stages.status import Row, format_rows, step_rows
+
+
+def rows_of(exp: Path) -> list[Row]:
+    """The status of every step, by the command line that was last used.
+
+    Raises:
+        ValueError: no pipeline has begun there, or its configuration has become invalid.
+    """
+    path = exp / "pipeline.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; no pipeline has begun in this folder")
+    invocation = PipelineState.load(path).invocation
+    # The command line's paths are relative to where it was given.
+    with contextlib.chdir(invocation.get("cwd", ".")):
+        pipeline, _ = build_pipeline(invocation["arguments"], show=False)
+        return step_rows(pipeline)
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--exp", type=Path, required=True, help="<expdir>/<tag>")
+    try:
+        print(format_rows(rows_of(parser.parse_args(cmd).exp)))
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Run the pipeline of train stages; the same command continues it after a kill.
+
+    python -m espnet_plugin.bin.train --config conf/train_progressive.yaml --expdir exp \\
+        --train_data dump/raw/train --valid_data dump/raw/dev --stats_dir exp/stats \\
+        --token_type char --token_list data/token_list/char/tokens.txt --nj 2
+
+Every stage of the YAML has an option of its own with arguments for its training:
+--align_args, --viterbi_args "--max_epoch 3", --full_sum_args, --mbr_args.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from espnet_plugin.bin.pipeline_options import (
+    add_pipeline_options,
+    parse_with_stage_args,
+    run_options,
+    str2bool,
+)
+from espnet_plugin.stages.config import load_pipeline_config
+from espnet_plugin.stages.pipeline import Pipeline
+from espnet_plugin.stages.process import ChildFailed
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_pipeline_options(parser)
+    add = parser.add_argument
+    add("--force_alignment", type=str2bool, default=False, nargs="?", const=True)
+    add("--stop_after", metavar="STEP", help="such as train:viterbi or job:alignment")
+    add(
+        "--dry_run",
+        type=str2bool,
+        default=False,
+        nargs="?",
+        const=True,
+        help="check data and configurations, show the plan, train nothing",
+    )
+    return parser
+
+
+def build_pipeline(cmd: Sequence[str], show: bool = True) -> tuple[Pipeline, argparse.Namespace]:
+    """The pipeline that a command line describes.
+
+    Raises:
+        ValueError: the configuration is invalid.
+    """
+    args, stage_args = parse_with_stage_args(get_parser(), cmd)
+    config = load_pipeline_config(args.config)
+    invocation = {"arguments": list(cmd), "cwd": os.getcwd()}
+    shown = _show if show else (lambda line: None)
+    return Pipeline(config, run_options(args, stage_args), invocation, shown), args
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 when a process failed, 2 after a user error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        pipeline, args = build_pipeline(list(sys.argv[1:] if cmd is None else cmd))
+        steps = [step.name for step in pipeline.steps]
+        if args.stop_after is not None and args.stop_after not in steps:
+            raise ValueError(f"--stop_after {args.stop_after}: the steps are {', '.join(steps)}")
+        if args.dry_run:
+            pipeline.check()
+            _show("plan: " + " -> ".join(steps))
+        else:
+            pipeline.run(args.stop_after)
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    except ChildFailed as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that children are stopped and the state is saved on the way out.
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Fingerprints: has anything a finished step was made from changed since?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: Options that change how fast or how visibly a step runs, but not what it computes.
+IRRELEVANT_OPTIONS = frozenset(
+    {
+        "allow_multi_rates",
+        "create_graph_in_tensorboard",
+        "dist_backend",
+        "dist_init_method",
+        "dist_launcher",
+        "dist_master_addr",
+        "dist_master_port",
+        "dist_rank",
+        "dist_world_size",
+        "dry_run",
+        "local_rank",
+        "log_interval",
+        "log_level",
+        "max_cache_fd",
+        "max_cache_size",
+        "multiprocessing_distributed",
+        "ngpu",
+        "nj",
+        "num_att_plot",
+        "num_workers",
+        "output_dir",
+        "probe_iters",
+        "resume",
+        "use_matplotlib",
+        "use_tensorboard",
+        "use_wandb",
+        "valid_max_cache_size",
+        "wandb_entity",
+        "wandb_id",
+        "wandb_model_log_interval",
+        "wandb_name",
+        "wandb_project",
+    }
+)
+
+
+def relevant_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` without those that cannot change a result."""
+    return {k: v for k, v in options.items() if k not in IRRELEVANT_OPTIONS}
+
+
+def relevant_arguments(arguments: Sequence[str]) -> list[str]:
+    """Command-line tokens without the irrelevant options and their values."""
+    kept: list[str] = []
+    skipping = False
+    for token in arguments:
+        if token.startswith("--"):
+            name, equals, _ = token[2:].partition("=")
+            skipping = name in IRRELEVANT_OPTIONS and not equals
+            if name in IRRELEVANT_OPTIONS:
+                continue
+        elif skipping:
+            continue
+        kept.append(token)
+    return kept
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Content, not time stamps: data directories are often copied or made again unchanged. The
+    files hashed are lists and statistics; audio and features that they name are not read.
+
+    Raises:
+        ValueError: the file is missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(settings: Mapping[str, Any], files: Iterable[Path], upstream: Iterable[str]) -> str:
+    """One hash over settings, file contents and the fingerprints of earlier steps."""
+    content = {
+        "settings": settings,
+        "files": [[path.name, hash_file(path)] for path in files],
+        "upstream": list(upstream),
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

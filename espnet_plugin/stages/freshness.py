@@ -1,0 +1,107 @@
+"""What each step was made from, and whether that still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_plugin import __version__
+from espnet_plugin.stages.config import PipelineConfig
+from espnet_plugin.stages.fingerprint import fingerprint, relevant_arguments, relevant_options
+from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.plan import Step, TrainStage
+from espnet_plugin.stages.quality import LIMITS
+from espnet_plugin.stages.state import PipelineState, StepState
+
+
+def fingerprints(
+    steps: Sequence[Step],
+    stages: Mapping[str, TrainStage],
+    config: PipelineConfig,
+    options: RunOptions,
+) -> dict[str, str]:
+    """The fingerprint that every step would have if it were made now.
+
+    Raises:
+        ValueError: a file to be hashed is missing.
+    """
+    prints: dict[str, str] = {}
+    common = {
+        "version": __version__,
+        "feats_type": options.feats_type,
+        "fs": options.fs if options.feats_type == "raw" else None,
+        "text": {k: v for k, v in options.text_options.items() if not Path(str(v)).is_file()},
+    }
+    data = [*options.data_files(), *options.text_files()]
+    for step in steps:
+        files = list(data)
+        settings: dict[str, Any] = {**common, "kind": step.kind, "name": step.name}
+        if step.kind == "train":
+            settings.update(_train_settings(stages[step.name.removeprefix("train:")], options))
+            files += [*options.shape_files("train"), *options.shape_files("valid")]
+            files.append(options.stats_dir / "train" / "feats_stats.npz")
+        else:
+            section = config.nbest if step.kind == "nbest" else config.alignment
+            settings["options"] = {
+                k: v for k, v in relevant_options(section).items() if k not in LIMITS
+            }
+            external = step.stage is None and config.alignment.get("from_file")
+            files += [Path(external)] if external else []
+        files = [path for path in files if path.name != "feats_stats.npz" or path.exists()]
+        prints[step.name] = fingerprint(settings, files, [prints[u] for u in step.upstream])
+    return prints
+
+
+def staleness(step: Step, state: PipelineState, prints: Mapping[str, str], exp: Path) -> str | None:
+    """Why what ``step`` has on disk must not be used or continued; None if it may.
+
+    A step whose folder holds nothing worth keeping is never stale: it simply begins.
+    """
+    known = state.steps.get(step.name)
+    if known is None or known.status == "todo" or not _has_results(exp / step.folder):
+        return None
+    if known.fingerprint != prints[step.name]:
+        return "its configuration, data or package version changed"
+    for upstream in step.upstream:
+        made = state.step(upstream).finished
+        if upstream in known.inputs and known.inputs[upstream] != made:
+            return f"{upstream} was made again after it"
+        if made is None:
+            return f"{upstream}, which it was made from, is not there any more"
+    return None
+
+
+def upstream_times(step: Step, state: PipelineState) -> dict[str, float | None]:
+    """When each upstream step was finished; kept with a step to notice that one was remade."""
+    return {name: state.step(name).finished for name in step.upstream}
+
+
+def display_status(
+    step: Step, state: PipelineState, prints: Mapping[str, str], exp: Path, locked: bool
+) -> tuple[str, StepState]:
+    """done | running | interrupted | failed | stale | todo, for people."""
+    known = state.steps.get(step.name, StepState())
+    if staleness(step, state, prints, exp):
+        return "stale", known
+    if known.status == "running" and not locked:
+        return "interrupted", known
+    return known.status, known
+
+
+def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
+    init = stage.init_from
+    return {
+        "options": relevant_options(stage.options),
+        "arguments": relevant_arguments(options.stage_args.get(stage.name, ())),
+        "init": None if init is None else [init.stage, init.checkpoint, init.file, init.exclude],
+        "budget": [stage.budget.max_steps, stage.budget.hours],
+        "checkpoint": stage.checkpoint,
+    }
+
+
+def _has_results(folder: Path) -> bool:
+    """A checkpoint, or any output of a job."""
+    if (folder / "checkpoint.pth").exists() or (folder / "checkpoint.prev.pth").exists():
+        return True
+    return (folder / "logdir").is_dir() or (folder / "alignment").exists()

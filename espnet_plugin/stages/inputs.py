@@ -1,0 +1,86 @@
+"""Data files that the pipeline itself reads or derives: checks, merging, filtered shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.state import write_atomically
+
+
+def check_inputs(options: RunOptions) -> None:
+    """Check, before anything is trained, that the data folders and statistics fit together.
+
+    Content is `espnet_plugin.bin.check_data`'s business; this catches what would stop ESPnet in
+    the middle of a pipeline.
+
+    Raises:
+        ValueError: a file is missing or empty, or two files disagree about the utterances.
+    """
+    for part, folder in (("train", options.train_data), ("valid", options.valid_data)):
+        speech = read_table(folder / options.scp)
+        text = read_table(folder / "text")
+        _same_keys(folder / options.scp, speech, folder / "text", text)
+        for shape in options.shape_files(part):
+            if not shape.is_file():
+                raise ValueError(f"{shape}: no such file; collect the statistics first")
+            known = read_table(shape)
+            lost = sorted(known.keys() - speech.keys())
+            if lost:
+                raise ValueError(
+                    f"{shape}: utterances that {folder / options.scp} does not have: {some(lost)}; "
+                    "collect the statistics again"
+                )
+    for path in options.text_files():
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; make the token list first")
+
+
+def _same_keys(first: Path, one: Collection[str], second: Path, other: Collection[str]) -> None:
+    for path, lost in ((second, set(one) - set(other)), (first, set(other) - set(one))):
+        if lost:
+            there = first if path == second else second
+            raise ValueError(
+                f"{path}: lacks utterances of {there}: {some(sorted(lost))}; add them, or "
+                "remove them from both"
+            )
+
+
+def merge_tables(sources: Iterable[Path], target: Path) -> list[str]:
+    """Merge Kaldi tables into one, sorted; returns its ids.
+
+    Raises:
+        ValueError: two tables have different lines for one utterance.
+    """
+    merged: dict[str, str] = {}
+    origin: dict[str, Path] = {}
+    for source in sources:
+        for key, value in read_table(source).items():
+            if merged.get(key, value) != value:
+                raise ValueError(
+                    f"{source}: utterance {key} also stands in {origin[key]}, with other content; "
+                    "training and validation sets need distinct utterance ids"
+                )
+            merged[key] = value
+            origin.setdefault(key, source)
+    write_atomically(target, "".join(f"{key} {merged[key]}\n" for key in sorted(merged)))
+    return sorted(merged)
+
+
+def filter_shapes(sources: Iterable[Path], keep: Collection[str], folder: Path) -> list[Path]:
+    """Copies of shape files that list only utterances in ``keep`` (ESPnet samples from these).
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    made = []
+    for source in sources:
+        table = {k: v for k, v in read_table(source).items() if k in keep}
+        if not table:
+            raise ValueError(f"{source}: no utterance of it has an entry in {folder.parent.parent}")
+        target = folder / source.name
+        write_atomically(target, "".join(f"{k} {v}\n" for k, v in table.items()))
+        made.append(target)
+    return made

@@ -1,0 +1,81 @@
+"""What the command line tells the pipeline, beyond the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FEATS_TYPES = ("raw", "extracted")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Data, places and resources of one pipeline.
+
+    Attributes:
+        exp: ``<expdir>/<tag>``.
+        train_data, valid_data: Kaldi-style folders with ``text`` and wav.scp or feats.scp.
+        stats_dir: ESPnet's statistics: ``train`` and ``valid`` with shape files and
+            feats_stats.npz.
+        feats_type: ``raw`` (wav.scp) or ``extracted`` (feats.scp).
+        fs: sampling rate of raw audio in Hz.
+        text_options: ESPnet's tokenizer options (token_type, token_list, bpemodel, ...).
+        lexicon: file of pronunciations, where labels are phonemes.
+        ngpu, num_nodes: of training.
+        nj, inference_nj, gpu_inference: of the alignment and N-best or decoding jobs.
+        cmd, train_cmd: ``local``, or a Kaldi-style job submission command.
+        stage_args: stage name -> extra arguments of its training.
+        rerun_stale: make stale steps again instead of refusing.
+        force_alignment: train on an alignment that breaks its thresholds.
+    """
+
+    exp: Path
+    train_data: Path
+    valid_data: Path
+    stats_dir: Path
+    feats_type: str = "raw"
+    fs: int = 16000
+    text_options: Mapping[str, str] = field(default_factory=dict)
+    lexicon: Path | None = None
+    ngpu: int = 0
+    num_nodes: int = 1
+    nj: int = 1
+    inference_nj: int = 1
+    gpu_inference: bool = False
+    cmd: str = "local"
+    train_cmd: str = "local"
+    python: str = "python3"
+    stage_args: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    rerun_stale: bool = False
+    force_alignment: bool = False
+
+    @property
+    def scp(self) -> str:
+        """Name of the speech list in a data folder."""
+        return "wav.scp" if self.feats_type == "raw" else "feats.scp"
+
+    @property
+    def speech_type(self) -> str:
+        """ESPnet's loader for that list."""
+        return "sound" if self.feats_type == "raw" else "kaldi_ark"
+
+    def shape_files(self, part: str) -> list[Path]:
+        """Shape files of ``train`` or ``valid``: speech, then text."""
+        folder = self.stats_dir / part
+        text = folder / f"text_shape.{self.text_options.get('token_type', '')}"
+        return [folder / "speech_shape", text if text.is_file() else folder / "text_shape"]
+
+    def text_files(self) -> list[Path]:
+        """Files among the text options whose content matters."""
+        names = ("token_list", "bpemodel")
+        files = [Path(self.text_options[n]) for n in names if self.text_options.get(n)]
+        return files + ([self.lexicon] if self.lexicon is not None else [])
+
+    def data_files(self) -> list[Path]:
+        """Every list that training and jobs read."""
+        return [
+            folder / name
+            for folder in (self.train_data, self.valid_data)
+            for name in (self.scp, "text")
+        ]

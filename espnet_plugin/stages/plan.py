@@ -1,0 +1,221 @@
+"""What a pipeline consists of: train stages, and the steps (stages and jobs) in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet_plugin.stages.budget import Budget
+from espnet_plugin.stages.config import PipelineConfig, espnet_options
+
+#: Losses and what data they need besides speech and text.
+LOSS_NEEDS: Mapping[str, str | None] = {
+    "ctc": None,
+    "viterbi": "alignment",
+    "full_sum": None,
+    "mbr": "nbest",
+}
+DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
+
+
+@dataclass(frozen=True)
+class InitFrom:
+    """Where a stage's parameters come from: an earlier stage's checkpoint, or a file."""
+
+    stage: str | None
+    checkpoint: str | None = None
+    file: str | None = None
+    exclude: tuple[str, ...] = ("specaug",)
+
+    def __post_init__(self) -> None:
+        if (self.stage is None) == (self.file is None):
+            raise ValueError(f"init_from needs a stage or a file, got {self.stage}, {self.file}")
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """One ESPnet training run.
+
+    Attributes:
+        name: its folder, and its key in the YAML.
+        loss: registered loss; decides which data the stage needs.
+        options: ESPnet's options (merged, without the pipeline's own keys).
+        init_from: parameters to start from; None starts from random ones.
+        checkpoint: the file later steps load from this stage's folder.
+        budget: how long it trains.
+    """
+
+    name: str
+    loss: str
+    options: Mapping[str, Any] = field(hash=False)
+    init_from: InitFrom | None
+    checkpoint: str = DEFAULT_CHECKPOINT
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/: \t"):
+            raise ValueError(f"a stage's name is a folder name, got {self.name!r}")
+        if self.loss not in LOSS_NEEDS:
+            raise ValueError(
+                f"stage {self.name}: unknown loss {self.loss!r}; known: {', '.join(LOSS_NEEDS)}"
+            )
+
+    @property
+    def needs(self) -> str | None:
+        """``"alignment"``, ``"nbest"`` or None."""
+        return LOSS_NEEDS[self.loss]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of the pipeline: a training run or a job over the data.
+
+    Attributes:
+        name: ``train:<stage>`` or ``job:<folder>``; the key in pipeline.json.
+        kind: train | alignment | nbest.
+        folder: inside ``<expdir>/<tag>``.
+        stage: the stage trained, or whose model the job uses (None: an external alignment).
+        upstream: names of the steps whose output this one reads.
+        data_step: for a train step, the job that made its alignment or N-best lists.
+    """
+
+    name: str
+    kind: str
+    folder: str
+    stage: str | None
+    upstream: tuple[str, ...]
+    data_step: str | None = None
+
+
+def make_stage(
+    name: str, config: PipelineConfig, previous: str | None, default_loss: str | None = None
+) -> TrainStage:
+    """Build one validated stage from its YAML section.
+
+    Raises:
+        ValueError: the section is missing or something in it is invalid.
+    """
+    if name not in config.train_stages:
+        raise ValueError(
+            f"{config.path}: the plan names stage {name!r}, but train_stages has only "
+            f"{', '.join(config.train_stages)}"
+        )
+    section = config.train_stages[name]
+    loss = section.get("loss", default_loss)
+    if loss is None:
+        raise ValueError(f"{config.path}: train_stages.{name} has no loss")
+    options = {**espnet_options(section), "loss": loss}
+    try:
+        return TrainStage(
+            name=name,
+            loss=str(loss),
+            options=options,
+            init_from=_init_from(section, previous),
+            checkpoint=str(section.get("checkpoint", DEFAULT_CHECKPOINT)),
+            budget=Budget(
+                max_steps=section.get("max_steps"),
+                hours=section.get("hours"),
+                probe_iters=section.get("probe_iters"),
+            ),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{config.path}: train_stages.{name}: {error}") from error
+
+
+def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | None:
+    value = section.get("init_from", {})
+    if value is None or (previous is None and value == {}):
+        return None
+    if isinstance(value, str):
+        value = {"stage": value}
+    unknown = set(value) - {"stage", "checkpoint", "file", "exclude"}
+    if unknown:
+        raise ValueError(f"init_from has unknown keys {sorted(unknown)}")
+    exclude = value.get("exclude", "specaug") or ()
+    if isinstance(exclude, str):
+        exclude = [part for part in exclude.split(",") if part]
+    stage = value.get("stage") or (None if value.get("file") else previous)
+    return InitFrom(stage, value.get("checkpoint"), value.get("file"), tuple(exclude))
+
+
+def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
+    """Check that everything a stage needs exists before it.
+
+    Raises:
+        ValueError: an initial checkpoint, alignment or N-best list has no source.
+    """
+    if not stages:
+        raise ValueError(f"{config.path}: the plan has no train stage")
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{config.path}: a stage is planned twice: {', '.join(names)}")
+    for index, stage in enumerate(stages):
+        before = names[:index]
+        init = stage.init_from
+        if init is not None and init.stage is not None and init.stage not in before:
+            raise ValueError(
+                f"{config.path}: stage {stage.name} starts from stage {init.stage}, which does "
+                f"not come before it (before it: {', '.join(before) or 'nothing'}); "
+                "set init_from: null to start from random parameters"
+            )
+        if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
+            raise ValueError(
+                f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
+                "can make one; plan an aligner (loss: ctc) first or set alignment.from_file"
+            )
+        if stage.needs == "nbest" and not any(
+            s.loss in ("viterbi", "full_sum") for s in stages[:index]
+        ):
+            raise ValueError(
+                f"{config.path}: stage {stage.name} needs N-best lists, but no transducer stage "
+                f"(loss viterbi or full_sum) comes before it: {', '.join(before) or 'nothing'}"
+            )
+    realign = (config.alignment.get("realign") or {}).get("after")
+    if realign is not None and realign not in names:
+        raise ValueError(
+            f"{config.path}: alignment.realign.after names no planned stage: {realign}"
+        )
+
+
+def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[Step, ...]:
+    """The steps of a validated plan, in the order they run.
+
+    An alignment is made once, by the stage before the first one that needs it, and once more
+    where ``alignment.realign.after`` says so; N-best lists likewise are made once.
+    """
+    steps: list[Step] = []
+    data: dict[str, str] = {}
+    previous: str | None = None
+    realign = (config.alignment.get("realign") or {}).get("after")
+    for stage in stages:
+        need = stage.needs
+        if need is not None and need not in data:
+            external = need == "alignment" and config.alignment.get("from_file")
+            source = None if external else previous
+            upstream: tuple[str, ...] = () if source is None else (f"train:{source}",)
+            steps.append(Step(f"job:{need}", need, need, source, upstream))
+            data[need] = f"job:{need}"
+        init = stage.init_from
+        inputs = [f"train:{init.stage}"] if init is not None and init.stage is not None else []
+        if need is not None:
+            inputs.append(data[need])
+        steps.append(
+            Step(
+                f"train:{stage.name}",
+                "train",
+                stage.name,
+                stage.name,
+                tuple(inputs),
+                data[need] if need is not None else None,
+            )
+        )
+        if realign == stage.name:
+            upstream = (
+                f"train:{stage.name}",
+                *([data["alignment"]] if "alignment" in data else []),
+            )
+            steps.append(Step("job:realignment", "alignment", "realignment", stage.name, upstream))
+            data["alignment"] = "job:realignment"
+        previous = stage.name
+    return tuple(steps)
