@@ -88,7 +88,9 @@ install_with_uv() {
         "${uv_home}/bin/uv" venv -q --clear --python "${python}" "${venv}"
     fi
     touch "${unfinished}"
-    "${uv_home}/bin/uv" pip install --python "${venv}/bin/python" \
+    local quiet=()
+    [ -t 2 ] || quiet=(--quiet)  # progress bars on a terminal, no 200 lines in a log
+    "${uv_home}/bin/uv" pip install "${quiet[@]}" --python "${venv}/bin/python" \
         -c "${root}/constraints.txt" -e "${root}[${extras}]"
 }
 
@@ -122,6 +124,7 @@ main() {
         log "the last set-up was interrupted, beginning .venv anew"
         rm -rf "${venv}"
     fi
+    log "installing into ${venv}; the first time on a machine this downloads some 3 GB"
     if bootstrap_uv "${python}"; then
         install_with_uv "${python}"
     else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import logging
@@ -30,9 +31,9 @@ def download(
     """Fetch `url` into `target`, which exists only once it is complete and verified.
 
     The bytes collect in ``<target>.partial``; a broken connection, or a killed run, continues where
-    that file ends. The checksum is recorded in ``<target>.sha256``, and a target whose record
-    still matches is not fetched again. The record is of what came, and proves no origin; only a
-    given `sha256` does.
+    that file ends. The checksum is recorded in ``<target>.sha256``, and a target that still
+    matches it, or was put there by hand, is not fetched again. The record is of what came, and
+    proves no origin; only a given `sha256` does.
 
     Args:
         url: an http, https or file address.
@@ -46,9 +47,11 @@ def download(
         OSError: the address cannot be reached, or refuses.
     """
     record = target.with_name(target.name + ".sha256")
-    if target.is_file() and record.is_file():
-        recorded = record.read_text().split()[0]
-        if recorded == (sha256 or recorded) and sha256_of(target) == recorded:
+    if target.is_file():
+        found = sha256_of(target)
+        recorded = record.read_text().split()[0] if record.is_file() else found
+        if found == (sha256 or recorded):
+            record.write_text(f"{found}  {target.name}\n")
             return target
         logging.warning("%s: does not match its checksum, fetching it again", target)
         target.unlink()
@@ -99,7 +102,8 @@ def _append(url: str, partial: Path) -> bool:
     if start:
         request.add_header("Range", f"bytes={start}-")
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        resumed = start > 0 and response.status == 206
+        span = response.headers.get("Content-Range", "")
+        resumed = start > 0 and response.status == 206 and span.startswith(f"bytes {start}-")
         if not resumed:
             start = 0  # the server does not resume: it sends everything
         announced = response.headers.get("Content-Length")
@@ -110,6 +114,16 @@ def _append(url: str, partial: Path) -> bool:
                 start += len(chunk)
     logging.info("%s: %d of %s bytes", url, start, "unknown" if total is None else total)
     return total is None or start >= total
+
+
+def _read_to_the_end(archive: Path) -> None:
+    """Read a gzip file through its closing checksum, which tarfile stops short of."""
+    with archive.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return
+    with gzip.open(archive) as stream:
+        while stream.read(_CHUNK):
+            pass
 
 
 def unpack(archive: Path, directory: Path) -> Path:
@@ -125,11 +139,14 @@ def unpack(archive: Path, directory: Path) -> Path:
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        _read_to_the_end(archive)
         with tarfile.open(archive) as tar:
             tar.extractall(partial, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ValueError(f"{archive}: cannot be unpacked ({error}); fetch it again") from error
+        raise ValueError(
+            f"{archive}: cannot be unpacked ({error}); remove it and fetch it again"
+        ) from error
     (partial / stamp.name).write_text(identity)
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(partial, directory)

@@ -1,0 +1,161 @@
+"""Downloads from a server on the loopback interface that misbehaves in the usual ways."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from espnet_plugin.corpora.download import download, unpack
+
+BODY = bytes(range(256)) * 400
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `BODY`; the server's attributes say how badly."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.ranges.append(self.headers.get("Range"))
+        if self.server.statuses:
+            self.send_error(self.server.statuses.pop(0))
+            return
+        start = 0
+        if self.server.resumes and self.headers.get("Range"):
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if start >= len(BODY):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        stop = start + self.server.cuts.pop(0) if self.server.cuts else len(BODY)
+        self.wfile.write(BODY[start:stop])  # a cut body breaks the announced length
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+class Server(ThreadingHTTPServer):
+    """A server whose answers a test can spoil."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.ranges: list[str | None] = []
+        self.statuses: list[int] = []
+        self.cuts: list[int] = []
+        self.resumes = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/an4.tar.gz"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_broken_connections_are_resumed_where_they_broke(server: Server, tmp_path: Path) -> None:
+    server.cuts = [1000, 5000]
+    target = download(server.url, tmp_path / "a.tar.gz", wait=0)
+    assert target.read_bytes() == BODY
+    assert server.ranges == [None, "bytes=1000-", "bytes=6000-"]
+    assert not (tmp_path / "a.tar.gz.partial").exists()
+
+
+def test_partial_file_of_a_killed_run_is_continued(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.partial").write_bytes(BODY[:777])
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+    assert server.ranges == ["bytes=777-"]
+
+
+def test_server_that_cannot_resume_sends_everything_again(server: Server, tmp_path: Path) -> None:
+    server.resumes, server.cuts = False, [1000]
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+    assert server.ranges == [None, "bytes=1000-"]
+
+
+def test_partial_file_longer_than_the_servers_is_dropped(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.partial").write_bytes(b"x" * (len(BODY) + 5))
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+
+
+def test_finished_download_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        download(server.url, tmp_path / "a", wait=0)
+    assert len(server.ranges) == 1
+    (tmp_path / "a").write_bytes(b"spoiled")
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+    assert len(server.ranges) == 2
+
+
+def test_file_put_there_by_hand_is_accepted(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(BODY)
+    download(server.url, tmp_path / "a")
+    assert server.ranges == []
+
+
+def test_given_checksum_is_enforced(server: Server, tmp_path: Path) -> None:
+    good = hashlib.sha256(BODY).hexdigest()
+    download(server.url, tmp_path / "good", sha256=good, wait=0)
+    with pytest.raises(ValueError, match=f"checksum {good}, expected 00"):
+        download(server.url, tmp_path / "bad", sha256="00", wait=0)
+    assert not list(tmp_path.glob("bad*"))
+
+
+def test_server_errors_are_retried_and_refusals_are_not(server: Server, tmp_path: Path) -> None:
+    server.statuses = [503, 500]
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+    server.statuses = [404, 404]
+    with pytest.raises(OSError, match="404"):
+        download(server.url, tmp_path / "b", wait=0)
+    assert len(server.statuses) == 1
+
+
+def test_gives_up_and_says_what_to_do(server: Server, tmp_path: Path) -> None:
+    server.statuses = [503] * 9
+    with pytest.raises(OSError, match=r"3 attempts brought nothing .* by hand into \S*a\.tar\.gz"):
+        download(server.url, tmp_path / "a.tar.gz", tries=3, wait=0)
+    assert len(server.statuses) == 6
+
+
+def make_archive(path: Path, text: str) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo("an4/README")
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_unpack_once_and_again_when_the_archive_changed(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", "one")
+    readme = unpack(archive, tmp_path / "out") / "an4" / "README"
+    readme.write_text("touched")
+    unpack(archive, tmp_path / "out")
+    assert readme.read_text() == "touched"
+    make_archive(archive, "two")
+    unpack(archive, tmp_path / "out")
+    assert readme.read_text() == "two"
+
+
+def test_unpack_names_a_damaged_archive(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", "one" * 9999)
+    archive.write_bytes(archive.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
