@@ -1,14 +1,26 @@
-"""Joint network and full-sum loss in one call.
+"""Joint network and full-sum loss without the grid of logits.
 
-Shapes: B batch, T frames, S labels, V vocabulary with blank.
+Shapes: B batch, T frames, S labels, J joint size, V vocabulary with blank.
+
+The grid [B, T, S+1, V] is what makes transducers run out of memory. Here the logits live in
+chunks of a few megabytes: the forward pass keeps two numbers a cell, the backward pass computes
+the logits again (docs/maths.md, section 4).
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from espnet_plugin.losses.full_sum import full_sum_loss
+from espnet_plugin.losses import inputs
+from espnet_plugin.losses.full_sum import check_full_sum_inputs, full_sum_loss
+from espnet_plugin.losses.fused_function import FusedFullSum, FusedOptions
+from espnet_plugin.losses.options import FullSumOptions
+from espnet_plugin.losses.packed_joint import Activation
+from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
 from espnet_plugin.nn import JointNetwork
+
+FUSED_BACKENDS = ("torch", "triton")
 
 
 def fused_full_sum_loss(
@@ -26,41 +38,119 @@ def fused_full_sum_loss(
     infeasible: str = "inf",
     fastemit_lambda: float = 0.0,
     delay_penalty: float = 0.0,
+    memory_budget: int | None = None,
+    negligible: float | None = None,
     check: bool | None = None,
 ) -> Tensor:
-    """Joint network and loss (for now by way of the whole grid of logits).
+    """Joint network and full-sum loss in one call, with O(chunk * V + T * S) extra memory.
 
     Args:
         encoder_out: [B, T, D_enc].
         prediction_out: [B, S+1, D_pred].
-        joint: the joint network.
+        joint: the joint network; its dropout is applied while it is training.
         targets: labels, [B, S]; padding may hold anything.
         encoder_lengths: frames of each sequence, [B].
         target_lengths: labels of each sequence, [B].
         blank: index of the blank.
         topology: ``monotonic`` or ``rnnt``.
         reduction: ``none`` [B], ``sum``, or ``mean`` over sequences.
-        backend: as for :func:`full_sum_loss`.
+        backend: ``auto``, or a name of :func:`available_backends`; ``torchaudio`` and
+            ``warp_rnnt`` know no fused loss and build the whole grid.
         infeasible: as for :func:`full_sum_loss`.
         fastemit_lambda: as for :func:`full_sum_loss`.
         delay_penalty: as for :func:`full_sum_loss`.
+        memory_budget: bytes for the temporaries of one chunk (default: by device).
+        negligible: see :class:`FusedOptions`; the default is the dtype's rounding, 0 computes
+            the gradient of every cell that has any occupancy.
         check: as for :func:`full_sum_loss`.
 
     Returns:
         Loss in nats, [B] or scalar.
+
+    Raises:
+        ValueError: shapes, dtypes, devices, lengths, labels or options do not fit.
+        ImportError: the backend's package is not installed.
     """
-    logits = joint(encoder_out[:, :, None], prediction_out[:, None])  # [B, T, S+1, V]
-    return full_sum_loss(
-        logits,
-        targets,
-        encoder_lengths,
-        target_lengths,
-        blank=blank,
-        topology=topology,
-        reduction=reduction,
-        backend=backend,
-        infeasible=infeasible,
-        fastemit_lambda=fastemit_lambda,
-        delay_penalty=delay_penalty,
-        check=check,
+    check_reduction(reduction)
+    check_infeasible(infeasible)
+    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty)
+    _check(
+        encoder_out, prediction_out, joint, targets, encoder_lengths, target_lengths, blank, check
     )
+    if backend not in ("auto", *FUSED_BACKENDS):
+        return full_sum_loss(
+            joint(encoder_out[:, :, None], prediction_out[:, None]),  # [B, T, S+1, V]
+            targets,
+            encoder_lengths,
+            target_lengths,
+            blank=blank,
+            topology=topology,
+            reduction=reduction,
+            backend=backend,
+            infeasible=infeasible,
+            fastemit_lambda=fastemit_lambda,
+            delay_penalty=delay_penalty,
+            check=check,
+        )
+    encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
+    prediction = joint.prediction_proj(prediction_out)  # [B, S+1, J]
+    if encoder.shape[0] == 0:
+        return reduce_path_losses(encoder.sum((1, 2)), reduction, infeasible)
+    labels = inputs.clean_targets(targets, target_lengths, blank)
+    labels = torch.nn.functional.pad(labels, (0, 1), value=blank)  # [B, S+1]
+    fused = _fused_options(joint, encoder, memory_budget, negligible)
+    with torch.autocast(encoder.device.type, enabled=False):
+        losses: Tensor = FusedFullSum.apply(
+            encoder,
+            prediction,
+            joint.output.weight,
+            joint.output.bias,
+            labels,
+            encoder_lengths,
+            target_lengths,
+            options,
+            fused,
+        )
+        return reduce_path_losses(losses, reduction, infeasible)
+
+
+def _fused_options(
+    joint: JointNetwork, encoder: Tensor, memory_budget: int | None, negligible: float | None
+) -> FusedOptions:
+    kind, weight = encoder.device.type, joint.output.weight
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    activation: Activation | None = joint.activation
+    if negligible is None:
+        negligible = torch.finfo(weight.dtype).eps / 2 if weight.dtype == torch.float64 else 2**-24
+    return FusedOptions(
+        None if activation is torch.tanh else activation,
+        joint.dropout.p if joint.training else 0.0,
+        dtype,
+        memory_budget,
+        negligible,
+    )
+
+
+def _check(
+    encoder_out: Tensor,
+    prediction_out: Tensor,
+    joint: JointNetwork,
+    targets: Tensor,
+    encoder_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    check: bool | None,
+) -> None:
+    inputs.check_floating("encoder_out", encoder_out, 3)
+    inputs.check_floating("prediction_out", prediction_out, 3)
+    if len(encoder_out) != len(prediction_out):
+        raise ValueError(
+            f"encoder_out has {len(encoder_out)} sequences, prediction_out {len(prediction_out)}"
+        )
+    inputs.check_same_device(
+        encoder_out=encoder_out, prediction_out=prediction_out, joint=joint.output.weight
+    )
+    grid = (encoder_out.shape[1], prediction_out.shape[1], joint.output.out_features)
+    check_full_sum_inputs(encoder_out, targets, encoder_lengths, target_lengths, grid, blank, check)
+    if check:
+        inputs.check_finite("prediction_out", prediction_out)
