@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.data.kaldi_files import read_integers, read_table
-from espnet_plugin.search.alignment_quality import AlignmentQuality, alignment_quality
 from espnet_plugin.stages.state import write_atomically
 
 #: Keys of the YAML's ``alignment`` section that are thresholds, and what each one bounds.
@@ -36,6 +35,9 @@ def assess_alignment(folder: Path, other: Path | None = None) -> dict[str, Any]:
     Raises:
         ValueError: no utterance could be aligned, or a file is malformed.
     """
+    # Here, because it brings torch along, which the command lines need not wait for.
+    from espnet_plugin.search.alignment_quality import alignment_quality
+
     table = read_table(folder / "alignment", allow_empty=True)
     skipped = _optional(folder / "skipped")
     if not table:
@@ -84,9 +86,11 @@ def _scores(
 
 
 def _shift(alignment: Mapping[str, list[int]], other: Path) -> dict[str, Any]:
+    from espnet_plugin.search.alignment_quality import alignment_quality
+
     reference = read_integers(other / "alignment")
     common = [key for key in alignment if key in reference]
-    quality: AlignmentQuality = alignment_quality(
+    quality = alignment_quality(
         [alignment[k] for k in common], other=[reference[k] for k in common]
     )
     return {"mean_shift": quality.mean_shift, "within": quality.within, "against": str(other)}

@@ -1,0 +1,124 @@
+"""Stand-ins for the programs that the pipeline starts: same files, no ESPnet, milliseconds.
+
+Called as ``python fake_programs.py -m espnet_plugin.bin.<name> options``. The "model" is a
+number that every epoch changes in a way that depends on the stage's inputs, so that a wrong
+resume, init or alignment shows in the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+PAUSE = float(os.environ.get("FAKE_PAUSE", "0"))
+
+
+def options(arguments: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    key = ""
+    for token in arguments:
+        if token.startswith("--"):
+            key = token[2:]
+            found.setdefault(key, [])
+        else:
+            found[key].append(token)
+    return found
+
+
+def replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def asr_train(given: dict[str, list[str]]) -> int:
+    config = json.loads(json.dumps(load_yaml(given["config"][0])))
+    folder = Path(given["output_dir"][-1])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("fake: true\n")
+    epochs = int(given.get("max_epoch", [config.get("max_epoch", 3)])[-1])
+    state = {"epoch": 0, "value": 1}
+    if given.get("init_param"):
+        state["value"] = int(Path(given["init_param"][0].split(":")[0]).read_text())
+    for item in given["train_data_path_and_name_and_type"]:
+        path, name, _ = item.split(",")
+        if name in ("alignment", "nbest"):
+            state["value"] += sum(map(ord, Path(path).read_text()))
+    checkpoint = folder / "checkpoint.pth"
+    if given["resume"][-1] == "true" and checkpoint.exists():
+        state = json.loads(checkpoint.read_text())
+    if os.environ.get("FAKE_FAIL") == folder.name:
+        print("RuntimeError: out of memory")
+        return 1
+    print("[h] 2026-01-01 00:00:00,000 (x:1) INFO: [train] mini-batch sizes summary: N-batch=7, m")
+    for epoch in range(state["epoch"] + 1, epochs + 1):
+        stamp = f"2026-01-01 00:00:{epoch:02d},000"
+        print(f"[h] {stamp} (trainer:1) INFO: {epoch}/{epochs}epoch started", flush=True)
+        time.sleep(PAUSE)
+        factor = int(config.get("factor", 3))
+        state = {"epoch": epoch, "value": (state["value"] * factor + epoch) % 1000003}
+        replace(checkpoint, json.dumps(state))
+        print(
+            f"[h] {stamp} (trainer:2) INFO: {epoch}epoch results: [train] loss={1 / epoch:.3f}, "
+            f"optim0_lr0=1.000e-04, time=1 minute and 2.3 seconds, [valid] loss=0.500, wer=0.250",
+            flush=True,
+        )
+    (folder / "valid.loss.ave.pth").write_text(str(state["value"]))
+    return 0
+
+
+def load_yaml(path: str) -> dict[str, object]:
+    import yaml
+
+    return yaml.safe_load(Path(path).read_text())
+
+
+def per_utterance(given: dict[str, list[str]], files: dict[str, str]) -> int:
+    """One line per utterance and file; continues after the lines that are there."""
+    folder = Path(given["output_dir"][0])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / next(iter(files))).parent.mkdir(parents=True, exist_ok=True)
+    value = Path((given.get("model_file") or given["asr_model_file"])[0]).read_text()
+    if "prior_only" in given:
+        Path(given["prior_file"][0]).write_text(value)
+        return 0
+    first = folder / next(iter(files))
+    done = {line.split()[0] for line in first.read_text().splitlines()} if first.exists() else set()
+    streams = [(folder / name).open("a") for name in files]
+    for key in Path(given["key_file"][0]).read_text().split():
+        if key in done:
+            continue
+        time.sleep(PAUSE / 10)
+        if key == os.environ.get("FAKE_SKIP"):
+            with (folder / "skipped").open("a") as skipped:
+                skipped.write(f"{key} too short\n")
+            continue
+        for stream, content in zip(streams, files.values(), strict=True):
+            stream.write(f"{key} {content.replace('V', str(int(value) % 7))}\n")
+            stream.flush()
+    return 0
+
+
+def main() -> int:
+    name = sys.argv[2].rpartition(".")[2]
+    if name == "check_config":
+        return (
+            2 if "nonsense" in Path(sys.argv[3]).parent.joinpath("full_sum.yaml").read_text() else 0
+        )
+    given = options(sys.argv[3:])
+    if name == "asr_train":
+        return asr_train(given)
+    if name == "align":
+        return per_utterance(given, {"alignment": "0 V 0 3 0 0", "score": "-0.05"})
+    if name == "nbest":
+        files = {"nbest": "2 1 1 V 3", "nbest_lm": "-1 -2", "nbest_risk": "0 1"}
+        return per_utterance(given, files)
+    text = {f"1best_recog/{n}": "A V" for n in ("text", "token", "token_int", "score")}
+    return per_utterance(given, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
