@@ -9,7 +9,6 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,26 @@ def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.n
     return noise / np.sqrt(np.mean(noise**2))
 
 
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Return `samples` [T] at `new_rate`: its spectrum, cut off at half of the lower rate.
+
+    The Fourier transform takes its input for periodic; zeros at the end keep the end of a sentence
+    from ringing into its beginning, and make both lengths whole numbers of samples.
+    """
+    common = gcd(rate, new_rate)
+    old_step, new_step = rate // common, new_rate // common
+    blocks = -(-(len(samples) + rate // 10) // old_step)
+    spectrum = np.fft.rfft(samples, blocks * old_step)
+    kept = min(blocks * old_step, blocks * new_step) // 2
+    spectrum[kept:] = 0.0
+    new_length = -(-len(samples) * new_step // old_step)
+    # irfft cuts or pads the spectrum to the new length; the values scale with the lengths' ratio.
+    return np.fft.irfft(spectrum, blocks * new_step)[:new_length] * (new_step / old_step)
+
+
 def record(speech: np.ndarray, rate: int, new_rate: int, recording: Recording) -> np.ndarray:
     """Return int16 samples [T'] at `new_rate` of `speech` [T] heard under the given conditions."""
-    common = gcd(rate, new_rate)
-    # The polyphase filter removes what lies above half the new rate.
-    speech = resample_poly(speech, new_rate // common, rate // common)
+    speech = resample(speech, rate, new_rate)
     power = np.mean(speech**2)
     padding = [round(seconds * new_rate) for seconds in (recording.lead, recording.tail)]
     signal = np.pad(speech, padding)
