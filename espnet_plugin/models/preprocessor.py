@@ -28,9 +28,7 @@ class LexiconPreprocessor(CommonPreprocessor):
 
         self.lexicon = read_lexicon(Path(lexicon))
 
-    def _text_process(
-        self, data: dict[str, str | np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def _text_process(self, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
         if isinstance(data.get(self.text_name), str):
             words = str(data[self.text_name]).split()
             data[self.text_name] = " ".join(self.lexicon.labels(words))

@@ -22,6 +22,7 @@ from espnet_plugin.nn.alignment import label_states, stretch_alignment
 from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
+from espnet_plugin.search.greedy import greedy_search
 
 TOPOLOGIES = ("monotonic", "rnnt")
 
@@ -85,7 +86,9 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         encoder_size = self.encoder.output_size()
         self.decoder = decoder
         conf = {"joint_size": 640, **(joint_conf or {})}
-        self.joint_network = JointNetwork(encoder_size, decoder.dunits, vocab_size=vocab_size, **conf)
+        self.joint_network = JointNetwork(
+            encoder_size, decoder.dunits, vocab_size=vocab_size, **conf
+        )
         layers = getattr(self.encoder, "interctc_layer_idx", None) or []
         self.intermediate_output = nn.ModuleList(
             nn.Linear(encoder_size, vocab_size) for _ in layers
@@ -345,8 +348,6 @@ class ProgressiveTransducerModel(ESPnetASRModel):
     @torch.no_grad()
     def greedy(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:
         """Greedy label sequences of an encoder output, by what the criterion trains."""
-        from espnet_plugin.search.greedy import greedy_search
-
         if not self.criterion.searches_encoder:
             hypotheses = greedy_search(
                 frames,
@@ -357,10 +358,20 @@ class ProgressiveTransducerModel(ESPnetASRModel):
                 blank=self.blank_id,
             )
             return [list(hypothesis.tokens) for hypothesis in hypotheses]
-        best = self.encoder_logits(frames).argmax(-1)  # [B, T]
+        return [tokens for tokens, _ in self.encoder_greedy(frames, lengths)]
+
+    @torch.no_grad()
+    def encoder_greedy(self, frames: Tensor, lengths: Tensor) -> list[tuple[list[int], float]]:
+        """Best symbol per frame of the encoder's output layer: label sequences and path scores.
+
+        An aligner trained with label loops has its repetitions merged.
+        """
+        scores, best = self.encoder_logits(frames).log_softmax(-1).max(-1)  # [B, T]
         loops = getattr(self.criterion, "topology", "monotonic") == "ctc"
         out = []
-        for row, length in zip(best.tolist(), lengths.tolist(), strict=True):
+        for row, score, length in zip(
+            best.tolist(), scores.tolist(), lengths.tolist(), strict=True
+        ):
             symbols = row[:length]
             kept = [
                 symbol
@@ -368,5 +379,5 @@ class ProgressiveTransducerModel(ESPnetASRModel):
                 if symbol != self.blank_id
                 and not (loops and index and symbols[index - 1] == symbol)
             ]
-            out.append(kept)
+            out.append((kept, sum(score[:length])))
         return out

@@ -9,7 +9,7 @@ import torch
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from torch import Tensor
 
-from espnet_plugin.nn.augment import random_masks, time_stretch
+from espnet_plugin.nn.augment import frequency_warp, random_masks, time_stretch
 
 
 class ProgressiveSpecAug(AbsSpecAug):
@@ -26,6 +26,8 @@ class ProgressiveSpecAug(AbsSpecAug):
             is uniform in 1..T'/frames_per_time_mask; 0 turns them off.
         warmup_steps: training steps with half the number of masks (paper: 2,000).
         time_stretch: [low, high] factor of the duration, drawn per batch; null turns it off.
+        frequency_warp: [low, high] factor of the channel axis, drawn per utterance (vocal tract
+            length perturbation; for filterbanks, not for cepstra); null turns it off.
         noise_std: standard deviation of white noise added to the normalised features.
 
     Raises:
@@ -40,6 +42,7 @@ class ProgressiveSpecAug(AbsSpecAug):
         frames_per_time_mask: int = 21,
         warmup_steps: int = 2000,
         time_stretch: list[float] | tuple[float, float] | None = None,
+        frequency_warp: list[float] | tuple[float, float] | None = None,
         noise_std: float = 0.0,
     ) -> None:
         super().__init__()
@@ -53,14 +56,16 @@ class ProgressiveSpecAug(AbsSpecAug):
         )
         if min(numbers) < 0:
             raise ValueError(f"specaug_conf must not be negative, got {numbers}")
-        if time_stretch is not None and not 0 < time_stretch[0] <= time_stretch[1]:
-            raise ValueError(f"time_stretch must be [low, high] with 0 < low, got {time_stretch}")
+        for name, span in (("time_stretch", time_stretch), ("frequency_warp", frequency_warp)):
+            if span is not None and not 0 < span[0] <= span[1]:
+                raise ValueError(f"{name} must be [low, high] with 0 < low <= high, got {span}")
         self.max_freq_masks = max_freq_masks
         self.freq_mask_width = freq_mask_width
         self.time_mask_width = time_mask_width
         self.frames_per_time_mask = frames_per_time_mask
         self.warmup_steps = warmup_steps
         self.time_stretch = time_stretch
+        self.frequency_warp = frequency_warp
         self.noise_std = noise_std
         # A buffer, because it changes what step n+1 does and so must survive a resume. float64:
         # ESPnet's model averaging sums integer tensors, which would fake a later step.
@@ -76,6 +81,10 @@ class ProgressiveSpecAug(AbsSpecAug):
             low, high = self.time_stretch
             factor = low + (high - low) * float(torch.rand(()))
             x, x_lengths = time_stretch(x, x_lengths, factor)
+        if self.frequency_warp is not None:
+            low, high = self.frequency_warp
+            factors = low + (high - low) * torch.rand(x.size(0))
+            x = frequency_warp(x, factors.to(x.device))
         if self.noise_std > 0:
             x = x + self.noise_std * torch.randn_like(x)
         return self._mask(x, x_lengths, strength), x_lengths

@@ -45,3 +45,21 @@ def time_stretch(
     scale = size / feats.size(1)
     new_lengths = (lengths.double() * scale).round().long().clamp(min=min_length, max=size)
     return stretched, new_lengths
+
+
+def frequency_warp(feats: Tensor, factors: Tensor) -> Tensor:
+    """Vocal-tract-length perturbation on filterbank channels: channel c reads channel c·factor.
+
+    feats [B, T', F], factors [B] -> [B, T', F], linear interpolation, the last channel repeated
+    beyond the top (Jaitly and Hinton 2013 warp the filterbank itself; this warps its output).
+    """
+    channels = feats.size(2)
+    position = torch.arange(channels, device=feats.device) * factors[:, None]  # [B, F]
+    position = position.clamp(max=channels - 1)
+    low = position.floor().long()
+    high = (low + 1).clamp(max=channels - 1)
+    weight = (position - low).to(feats.dtype)[:, None]  # [B, 1, F]
+    shape = feats.shape
+    below = feats.gather(2, low[:, None].expand(shape))
+    above = feats.gather(2, high[:, None].expand(shape))
+    return below + weight * (above - below)

@@ -1,0 +1,170 @@
+"""Aligns utterances: one label or blank per encoder frame, strictly monotonic topology."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of the job."""
+    from espnet2.utils.types import str2bool
+
+    from espnet_plugin.tasks.batch_job import make_parser
+
+    parser = make_parser(__doc__ or "", ("train_config", "model_file"))
+    parser.add_argument(
+        "--source",
+        choices=["encoder", "transducer"],
+        default="encoder",
+        help="encoder: posteriors of the encoder's output layer; transducer: the joint network",
+    )
+    parser.add_argument(
+        "--prior_scale",
+        type=float,
+        default=0.3,
+        help="posteriors are divided by the label prior to this power (source encoder)",
+    )
+    parser.add_argument("--prior_file", type=Path, help="log prior, one number per token")
+    parser.add_argument(
+        "--prior_only", type=str2bool, default=False, help="estimate --prior_file and stop"
+    )
+    return parser
+
+
+def estimate_prior(args: argparse.Namespace) -> None:
+    """Writes the log of the mean posterior over the utterances of the key file."""
+    from espnet_plugin.search import LabelPrior
+    from espnet_plugin.tasks.batch_job import (
+        encode,
+        in_batches,
+        iterate_batches,
+        load_model,
+        read_keys,
+    )
+
+    if args.prior_file is None:
+        raise ValueError("--prior_only true needs --prior_file, the file to write")
+    model, train_args = load_model(args)
+    prior = LabelPrior(model.vocab_size)
+    batches = in_batches(read_keys(args.key_file), args.batch_size)
+    for _, batch in iterate_batches(args, train_args, batches):
+        frames, lengths = encode(model, batch)
+        prior.add(model.encoder_logits(frames).log_softmax(-1), lengths)
+    temporary = args.prior_file.with_name(args.prior_file.name + ".part")
+    temporary.write_text("".join(f"{value:.8f}\n" for value in prior.log_prior().tolist()), "utf-8")
+    os.replace(temporary, args.prior_file)
+    logging.info("wrote the label prior to %s", args.prior_file)
+
+
+def read_prior(args: argparse.Namespace, vocab_size: int) -> torch.Tensor | None:
+    """Log prior [V], or None when it is not to be used.
+
+    Raises:
+        ValueError: for a missing file or one of another vocabulary.
+    """
+    if args.source != "encoder" or args.prior_scale == 0:
+        return None
+    if args.prior_file is None:
+        raise ValueError(
+            f"--prior_scale {args.prior_scale} needs --prior_file (made by --prior_only true)"
+        )
+    values = [float(line) for line in args.prior_file.read_text("utf-8").split()]
+    if len(values) != vocab_size:
+        raise ValueError(f"{args.prior_file} has {len(values)} numbers for {vocab_size} tokens")
+    return torch.tensor(values)
+
+
+def align_batch(
+    model: Any, batch: dict[str, Any], args: argparse.Namespace, prior: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """alignment [B, T], score [B] and frames [B] of a batch; the score is -inf if impossible."""
+    from espnet_plugin.search import forced_align
+    from espnet_plugin.search.realign import forced_align_transducer
+    from espnet_plugin.tasks.batch_job import encode
+
+    frames, lengths = encode(model, batch)
+    targets, target_lengths = batch["text"], batch["text_lengths"]
+    if args.source == "transducer":
+        if model.topology != "monotonic":
+            raise ValueError(
+                "--source transducer needs a model of the monotonic topology; this one is "
+                f"{model.topology}"
+            )
+        alignment, score = forced_align_transducer(
+            frames,
+            model.prediction,
+            model.joint_network,
+            targets.clamp(min=0),
+            lengths,
+            target_lengths,
+            topology="monotonic",
+            blank=model.blank_id,
+            infeasible="skip",
+        )
+        return alignment, score, lengths
+    alignment, score = forced_align(
+        model.encoder_logits(frames).log_softmax(-1),
+        targets,
+        lengths,
+        target_lengths,
+        blank=model.blank_id,
+        prior=prior,
+        prior_scale=args.prior_scale,
+        infeasible="skip",
+    )
+    return alignment, score, lengths
+
+
+def align(args: argparse.Namespace) -> None:
+    """Writes `alignment` (text_int), `score` (per frame, nats) and `skipped`."""
+    from espnet_plugin.tasks.batch_job import (
+        ResumableTables,
+        in_batches,
+        integers,
+        iterate_batches,
+        load_model,
+        read_keys,
+    )
+
+    model, train_args = load_model(args)
+    prior = read_prior(args, model.vocab_size)
+    if prior is not None:
+        prior = prior.to(next(model.parameters()).device)
+    batches = in_batches(read_keys(args.key_file), args.batch_size)
+    tables = ResumableTables(args.output_dir, ("alignment", "score"), batches)
+    for keys, batch in iterate_batches(args, train_args, batches, tables.finished):
+        alignment, score, lengths = align_batch(model, batch, args, prior)
+        for b, utt in enumerate(keys):
+            length, labels = int(lengths[b]), int(batch["text_lengths"][b])
+            if not math.isfinite(float(score[b])):
+                tables.skip(utt, f"{labels} labels do not fit {length} encoder frames")
+                continue
+            per_frame = float(score[b]) / max(length, 1)
+            tables.write(utt, integers(alignment[b], length), f"{per_frame:.6f}")
+        tables.flush()
+    tables.close()
+
+
+@torch.no_grad()
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    from espnet_plugin.tasks.batch_job import start_logging
+
+    args = get_parser().parse_args(cmd)
+    start_logging(args)
+    if args.prior_only:
+        estimate_prior(args)
+    else:
+        align(args)
+
+
+if __name__ == "__main__":
+    main()
