@@ -141,15 +141,15 @@ class BeamSearch:
 
     def _start(self, batch: int, encoder: Tensor) -> Beam:
         dtype = torch.promote_types(encoder.dtype, torch.float32)
-        long = {"dtype": torch.int64, "device": encoder.device}
+        zeros = torch.zeros(batch, dtype=torch.int64, device=encoder.device)
         projected, state = self._cache.start(batch)
         beam = Beam(
             width=1,
             score=torch.zeros(batch, 1, dtype=dtype, device=encoder.device),
-            node=torch.zeros(batch, **long),
-            key=torch.full((batch,), ROOT_KEY, **long),
-            parent_key=torch.full((batch,), NO_KEY, **long),
-            last=torch.full((batch,), self._options.blank, **long),
+            node=zeros,
+            key=zeros + ROOT_KEY,
+            parent_key=zeros + NO_KEY,
+            last=zeros + self._options.blank,
             parts=encoder.new_zeros(batch, len(self._scales), dtype=dtype),
             projected=projected,
             prediction_state=state,

@@ -1,7 +1,7 @@
 """Exhaustive search by enumerating every single alignment path. Pure Python, nothing of ours.
 
-A model is a function ``log_probs(t, labels) -> sequence of V floats``: the transducer's distribution
-at frame t after the labels emitted so far.
+A model is a function ``log_probs(t, labels) -> sequence of V floats``: the transducer's
+distribution at frame t after the labels emitted so far.
 """
 
 from __future__ import annotations
