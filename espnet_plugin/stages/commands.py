@@ -136,8 +136,7 @@ def launched(command: Sequence[str], options: RunOptions, log: Path) -> list[str
     return [*launch, *command]
 
 
-def job_command(
-    name: str,
+def job_arguments(
     options: RunOptions,
     model: Path,
     data: Path,
@@ -145,9 +144,8 @@ def job_command(
     key_file: str,
     output: str,
 ) -> list[str]:
-    """``align`` or ``nbest`` over the utterances of ``key_file``; ``settings`` are passed on."""
-    command = program(options, name)
-    command += ["--train_config", str(model.parent / "config.yaml"), "--model_file", str(model)]
+    """Arguments of ``align`` or ``nbest`` over ``key_file``; ``settings`` are passed on."""
+    command = ["--train_config", str(model.parent / "config.yaml"), "--model_file", str(model)]
     for file, kind, loader in (
         (data / options.scp, "speech", options.speech_type),
         (data / "text", "text", "text"),
@@ -158,12 +156,11 @@ def job_command(
     return command + _flags({k: v for k, v in settings.items() if k not in JOB_KEYS})
 
 
-def decode_command(
+def decode_arguments(
     options: RunOptions, model: Path, data: Path, config: Path | None, key_file: str, output: str
 ) -> list[str]:
-    """ESPnet-style decoding of the utterances of ``key_file``."""
-    command = program(options, "decode")
-    command += ["--asr_train_config", str(model.parent / "config.yaml")]
+    """Arguments of ESPnet-style decoding of the utterances of ``key_file``."""
+    command = ["--asr_train_config", str(model.parent / "config.yaml")]
     command += ["--asr_model_file", str(model)]
     speech = f"{data / options.scp},speech,{options.speech_type}"
     command += ["--data_path_and_name_and_type", speech]

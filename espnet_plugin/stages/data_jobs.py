@@ -15,10 +15,10 @@ from espnet_plugin.stages.commands import (
 from espnet_plugin.stages.commands import (
     NBEST_FILES as NBEST,
 )
-from espnet_plugin.stages.commands import aligned_keys, job_command
+from espnet_plugin.stages.commands import aligned_keys, job_arguments, program
 from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.inputs import filter_shapes, merge_tables
-from espnet_plugin.stages.jobs import Job, run_job
+from espnet_plugin.stages.jobs import make_job, run_jobs
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
@@ -111,9 +111,10 @@ def make_nbest(
 
     def command(key_file: str, output: str) -> list[str]:
         data = options.train_data
-        return job_command("nbest", options, model, data, config.nbest, key_file, output)
+        return job_arguments(options, model, data, config.nbest, key_file, output)
 
-    run_job(_job(step.folder, folder, keys, command, NBEST, config.nbest, options), tick, show)
+    job = make_job(step.folder, folder, keys, "nbest", command, NBEST, options, config.nbest)
+    run_jobs([job], options.inference_nj, tick, show)
     keep = aligned_keys(folder, "nbest")
     filter_shapes(options.shape_files("train"), keep, folder / "shape" / "train")
 
@@ -132,9 +133,10 @@ def _align(
         settings.pop("prior_scale", None)
 
     def command(key_file: str, output: str) -> list[str]:
-        return job_command("align", options, model, data, settings, key_file, output)
+        return job_arguments(options, model, data, settings, key_file, output)
 
-    run_job(_job(step.folder, folder, keys, command, ALIGNMENT, settings, options), tick, show)
+    job = make_job(step.folder, folder, keys, "align", command, ALIGNMENT, options, settings)
+    run_jobs([job], options.inference_nj, tick, show)
 
 
 def _prior(
@@ -156,7 +158,8 @@ def _prior(
     write_atomically(keys, "".join(f"{key}\n" for key in sorted(names)))
     given = {**settings, "prior_only": True, "prior_file": str(temporary)}
     output = str(folder / "logdir" / "output.prior")
-    command = job_command("align", options, model, data, given, str(keys), output)
+    command = program(options, "align")
+    command += job_arguments(options, model, data, given, str(keys), output)
     log = folder / "logdir" / "log.prior"
     show(f"{folder.name:<10} estimating the label prior")
     status = wait_all([start(command, log)], tick)[0]
@@ -190,17 +193,3 @@ def _refuse_broken(folder: Path, problems: list[str], options: RunOptions, show:
         "the aligner longer, change the limits under alignment: in the YAML, or give "
         "--force_alignment true"
     )
-
-
-def _job(
-    name: str,
-    folder: Path,
-    keys: list[str],
-    command: Callable[[str, str], list[str]],
-    outputs: tuple[str, ...],
-    settings: Mapping[str, Any],
-    options: RunOptions,
-) -> Job:
-    nj = int(settings.get("nj") or options.inference_nj)
-    threads = max(1, (os.cpu_count() or 1) // nj)
-    return Job(name, folder, keys, command, outputs, nj, options.cmd, threads)

@@ -17,6 +17,14 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+def die_with_parent(parent: int) -> None:
+    """Called in a new child: the kernel will kill it when ``parent`` dies (Linux)."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call above took effect
+            os._exit(1)
+
+
 class ChildFailed(RuntimeError):
     """A child process ended with a status other than zero."""
 
@@ -39,12 +47,6 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
 
-    def die_with_parent() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the call above took effect
-                os._exit(1)
-
     with log.open("ab") as stream:
         stream.write(f"# {' '.join(command)}\n# started {time.ctime()}\n".encode())
         stream.flush()
@@ -54,7 +56,7 @@ def start(
             stdout=stream,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            preexec_fn=die_with_parent,
+            preexec_fn=lambda: die_with_parent(parent),
         )
 
 

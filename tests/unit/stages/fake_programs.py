@@ -102,13 +102,31 @@ def per_utterance(given: dict[str, list[str]], files: dict[str, str]) -> int:
     return 0
 
 
+def run_many(spec: dict) -> int:
+    for command in spec["commands"]:
+        given = options(command["arguments"])
+        with open(command["log"], "a") as log:
+            log.write(" ".join(command["arguments"]) + "\n")
+        status = run(command["program"], given)
+        if status:
+            return status
+        Path(command["done"]).touch()
+    return 0
+
+
 def main() -> int:
     name = sys.argv[2].rpartition(".")[2]
     if name == "check_config":
         return (
             2 if "nonsense" in Path(sys.argv[3]).parent.joinpath("full_sum.yaml").read_text() else 0
         )
+    if name == "run_many":
+        return run_many(json.loads(Path(sys.argv[3]).read_text()))
     given = options(sys.argv[3:])
+    return run(name, given)
+
+
+def run(name: str, given: dict[str, list[str]]) -> int:
     if name == "asr_train":
         return asr_train(given)
     if name == "align":

@@ -1,0 +1,119 @@
+"""Where the parts of a job run: on this machine, or through a Kaldi-style command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_plugin.stages.process import ChildFailed, start, wait_all
+from espnet_plugin.stages.progress import clock
+from espnet_plugin.stages.state import write_atomically
+
+
+@dataclass(frozen=True)
+class JobPart:
+    """One process: a program of ``espnet_plugin.bin``, its log and its marker of success."""
+
+    program: str
+    arguments: list[str]
+    log: Path
+    done: Path
+
+
+def run_local(
+    parts: Sequence[JobPart], parallel: int, python: str, folder: Path, tick: Callable[[], None]
+) -> None:
+    """Run parts on this machine, ``parallel`` at a time.
+
+    One process (`espnet_plugin.bin.run_many`) imports ESPnet, which takes many seconds, and
+    forks for every part.
+
+    Raises:
+        ChildFailed: a part failed.
+    """
+    parallel = max(1, min(parallel, len(parts)))
+    spec = [
+        {"program": p.program, "arguments": p.arguments, "log": str(p.log), "done": str(p.done)}
+        for p in parts
+    ]
+    path, log = folder / "run_many.json", folder / "run_many.log"
+    write_atomically(path, json.dumps({"parallel": parallel, "commands": spec}, indent=1))
+    environment = {}
+    if "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // parallel))
+    command = [*shlex.split(python), "-m", "espnet_plugin.bin.run_many", str(path)]
+    status = wait_all([start(command, log, environment)], tick)[0]
+    for part in parts:
+        if not part.done.exists():
+            raise ChildFailed(part.program, status, part.log if part.log.exists() else log)
+    if status != 0:
+        raise ChildFailed("run_many", status, log)
+
+
+def run_kaldi(backend: str, python: str, part: JobPart, nj: int, tick: Callable[[], None]) -> None:
+    """All parts through one ``cmd JOB=1:nj log command`` call, as Kaldi's scripts do.
+
+    Args:
+        part: with ``JOB`` in place of the part's number.
+
+    Raises:
+        ChildFailed: the command failed; Kaldi's commands do when any part does.
+    """
+    program = [*shlex.split(python), "-m", f"espnet_plugin.bin.{part.program}", *part.arguments]
+    command = [*shlex.split(backend), f"JOB=1:{nj}", str(part.log), *program]
+    console = part.log.with_name("submit.log")
+    status = wait_all([start(command, console)], tick)[0]
+    if status != 0:
+        raise ChildFailed(f"{part.program} ({backend})", status, console)
+    for number in range(1, nj + 1):
+        Path(str(part.done).replace("JOB", str(number))).touch()
+
+
+class ProgressMeter:
+    """Prints utterances done, of all, and the time left, now and then.
+
+    Args:
+        label: what is being done.
+        total: utterances.
+        files: their lines are counted.
+        show: takes the lines.
+        every: seconds between them.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        files: Sequence[Path],
+        show: Callable[[str], None],
+        every: float = 10.0,
+    ) -> None:
+        self.label, self.total, self.files = label, total, files
+        self.show, self.every = show, every
+        self.begun = self.last = time.monotonic()
+        self.at_start = self.count()
+
+    def count(self) -> int:
+        """Utterances that are done."""
+        return sum(p.read_bytes().count(b"\n") for p in self.files if p.exists())
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self.last < self.every:
+            return
+        self.last = now
+        done = self.count()
+        fresh = done - self.at_start
+        left = (now - self.begun) / fresh * (self.total - done) if fresh > 0 else None
+        eta = "" if left is None else f"  ETA {clock(left)}"
+        self.show(f"{self.label:<10} {done}/{self.total} utterances{eta}")
+
+    def finish(self) -> None:
+        """The closing line."""
+        elapsed = clock(time.monotonic() - self.begun)
+        self.show(f"{self.label:<10} {self.total} utterances in {elapsed}")
