@@ -7,7 +7,8 @@
 
 The list goes to <out_dir>/char/tokens.txt, <out_dir>/bpe_unigram500/{tokens.txt,bpe.model} or
 <out_dir>/phn/{tokens.txt,lexicon.txt}. For phn, the words of --text and --other_text must all have
-a pronunciation, from the lexicon or from --g2p; the lexicon written there holds both.
+a pronunciation, from the lexicon or from --g2p; the lexicon written there holds both, and
+word_counts says which of several words with one pronunciation is the likely one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
+from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import (
     Lexicon,
@@ -24,6 +27,7 @@ from espnet_plugin.data.lexicon import (
     read_lexicon,
     write_lexicon,
 )
+from espnet_plugin.data.phoneme_words import WORD_COUNTS
 from espnet_plugin.data.token_list import character_tokens, train_bpe, write_token_list
 
 
@@ -76,6 +80,8 @@ def make_tokens(args: argparse.Namespace) -> Path:
         lexicon = _complete_lexicon(args, {w for text in texts + others for w in text.split()})
         tokens = lexicon.label_set
         write_lexicon(folder / "lexicon.txt", lexicon)
+        counts = Counter(word for text in texts for word in text.split())
+        write_table(folder / WORD_COUNTS, {word: str(count) for word, count in counts.items()})
     write_token_list(folder / "tokens.txt", tokens)
     written: Path = folder / "tokens.txt"
     return written

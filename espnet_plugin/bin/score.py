@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.data.phoneme_words import PhonemeWords
+from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import TOKEN_TYPES, Tokenizer, characters, make_tokenizer
 from espnet_plugin.report.training_table import training_notes
 from espnet_plugin.scoring.bootstrap import paired_bootstrap
@@ -45,7 +45,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token_type", choices=TOKEN_TYPES, help="of the model; default: no TER")
     parser.add_argument("--bpemodel", type=Path, help="sentencepiece model, for the TER of bpe")
     parser.add_argument("--lexicon", type=Path, help="lexicon.txt that make_tokens wrote, for phn")
-    parser.add_argument("--train_text", type=Path, help="word counts that choose among homophones")
     parser.add_argument(
         "--skipped", type=Path, help="`id reason` of undecoded utterances; default: beside hyp"
     )
@@ -85,17 +84,8 @@ def _costs(args: argparse.Namespace) -> Costs:
     return SCLITE_COSTS if args.costs == "sclite" else EDIT_COSTS
 
 
-def _phonemes(args: argparse.Namespace) -> PhonemeWords | None:
-    if args.token_type != "phn":
-        return None
-    if args.lexicon is None:
-        raise ValueError("--token_type phn needs --lexicon, to turn phonemes into words")
-    return PhonemeWords.from_files(args.lexicon, args.train_text)
-
-
 def _score_pair(args: argparse.Namespace) -> None:
-    phonemes = _phonemes(args)
-    pair = read_transcripts(args.ref, args.hyp, args.skipped, phonemes or str)
+    pair = read_transcripts(args.ref, args.hyp, args.skipped)
     units: dict[str, Tokenizer] = {"WER": str.split, "CER": characters}
     if args.token_type in ("char", "bpe", "word"):
         units["TER"] = make_tokenizer(args.token_type, args.bpemodel)
@@ -107,7 +97,9 @@ def _score_pair(args: argparse.Namespace) -> None:
 
 
 def _score_pipeline(args: argparse.Namespace) -> None:
-    phonemes = _phonemes(args)
+    if args.token_type == "phn" and args.lexicon is None:
+        raise ValueError("--token_type phn needs --lexicon, for the phonemes of the references")
+    lexicon = None if args.lexicon is None else read_lexicon(args.lexicon)
     tokenizer = None
     if args.token_type in ("char", "bpe", "word"):
         tokenizer = make_tokenizer(args.token_type, args.bpemodel)
@@ -117,7 +109,7 @@ def _score_pipeline(args: argparse.Namespace) -> None:
             args.data_dir / name,
             args.exp / "decode" / decoding / name,
             tokenize=tokenizer,
-            phonemes=phonemes,
+            lexicon=lexicon if args.token_type == "phn" else None,
             skipped=args.skipped,
             costs=_costs(args),
         )

@@ -7,15 +7,16 @@ with the nearest one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from espnet_plugin.data.kaldi_files import read_tokens
+from espnet_plugin.data.kaldi_files import read_integers, some
 from espnet_plugin.data.lexicon import WORD_END, Lexicon, Pronunciation, read_lexicon
 from espnet_plugin.scoring.edit_distance import distances
+
+WORD_COUNTS = "word_counts"  # of the training text; `make_tokens` writes it beside the lexicon
 
 
 class PhonemeWords:
@@ -44,17 +45,18 @@ class PhonemeWords:
         self._nearest: dict[Pronunciation, str] = {}
 
     @classmethod
-    def from_files(cls, lexicon: Path, train_text: Path | None = None) -> PhonemeWords:
-        """Read a lexicon and, if given, a Kaldi text to count words in.
+    def from_files(cls, lexicon: Path) -> PhonemeWords:
+        """Read a lexicon and, if it is there, the file ``word_counts`` beside it.
 
         Raises:
-            ValueError: see `read_lexicon` and `read_table`.
+            ValueError: see `read_lexicon`; or a count that is none.
         """
-        counts: Counter[str] = Counter()
-        if train_text is not None:
-            for words in read_tokens(train_text).values():
-                counts.update(words)
-        return cls(read_lexicon(lexicon), counts)
+        path = lexicon.with_name(WORD_COUNTS)
+        table = read_integers(path) if path.is_file() else {}
+        broken = [word for word, values in table.items() if len(values) != 1]
+        if broken:
+            raise ValueError(f"{path}: not one count: {some(broken)}; make the token list again")
+        return cls(read_lexicon(lexicon), {word: values[0] for word, values in table.items()})
 
     def __call__(self, labels: str) -> str:
         """Labels, separated by spaces, to words, separated by spaces."""

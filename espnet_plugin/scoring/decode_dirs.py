@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def find_decodings(exp: Path, sets: Sequence[str]) -> list[tuple[str, str]]:
         (folder.name, name)
         for folder in sorted((exp / "decode").glob("*"), key=lambda f: _stage_rank(f.name))
         for name in sets
-        if (folder / name / "text").is_file() or (folder / name / "token").is_file()
+        if (folder / name / "text").is_file()
     ]
     if not found:
         raise ValueError(
@@ -57,7 +57,6 @@ def read_transcripts(
     reference: Path,
     hypothesis: Path,
     skipped: Path | None = None,
-    convert: Callable[[str], str] = str,
 ) -> Transcripts:
     """Read both sides of a test set.
 
@@ -65,14 +64,13 @@ def read_transcripts(
         reference, hypothesis: Kaldi text files.
         skipped: ``id reason`` of the utterances that were not decoded; by default the file
             ``skipped`` beside the hypotheses, if there is one.
-        convert: applied to each hypothesis, e.g. phonemes to words.
 
     Raises:
         ValueError: utterances without a hypothesis that no ``skipped`` file names, hypotheses
             without a reference, or a broken file.
     """
     references = read_table(reference)
-    hypotheses = {k: convert(v) for k, v in read_table(hypothesis, allow_empty=True).items()}
+    hypotheses = read_table(hypothesis, allow_empty=True)
     skipped = skipped or hypothesis.parent / "skipped"
     excused = read_table(skipped, allow_empty=True) if skipped.is_file() else {}
     strangers = sorted(hypotheses.keys() - references.keys())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_plugin.data.kaldi_files import read_table, some
-from espnet_plugin.data.phoneme_words import PhonemeWords
+from espnet_plugin.data.lexicon import Lexicon
 from espnet_plugin.data.text_units import Tokenizer, characters
 from espnet_plugin.scoring.decode_dirs import Transcripts, read_transcripts
 from espnet_plugin.scoring.dump import write_score_dir
@@ -44,7 +44,7 @@ def score_set(
     decode_dir: Path,
     *,
     tokenize: Tokenizer | None = None,
-    phonemes: PhonemeWords | None = None,
+    lexicon: Lexicon | None = None,
     skipped: Path | None = None,
     costs: Costs = EDIT_COSTS,
 ) -> dict[str, UtteranceCounts]:
@@ -52,9 +52,9 @@ def score_set(
 
     Args:
         data_dir: holds ``text`` (words), perhaps ``utt2spk``.
-        decode_dir: holds ``text`` or, of a phoneme system, ``token``.
+        decode_dir: holds ``text`` and, of a phoneme system, ``token``.
         tokenize: into the model's tokens; without it there is no TER.
-        phonemes: of a phoneme system, which reads words off the decoded ``token``.
+        lexicon: of a phoneme system; its TER compares ``token`` with the words' phonemes.
         skipped: see `read_transcripts`.
 
     Returns:
@@ -65,8 +65,7 @@ def score_set(
     """
     table = data_dir / "utt2spk"
     speakers = read_table(table) if table.is_file() else {}
-    hypothesis = decode_dir / ("text" if phonemes is None else "token")
-    words = read_transcripts(data_dir / "text", hypothesis, skipped, phonemes or str)
+    words = read_transcripts(data_dir / "text", decode_dir / "text", skipped)
     if words.skipped:
         logging.warning(
             "%s: %d utterances were not decoded; all their words count as deleted",
@@ -77,8 +76,8 @@ def score_set(
         "WER": (words, str.split),
         "CER": (words, characters),
     }
-    if phonemes is not None:
-        labels = _label_transcripts(words, hypothesis, phonemes)
+    if lexicon is not None:
+        labels = _label_transcripts(words, decode_dir / "token", lexicon)
         if labels is not None:
             jobs["TER"] = (labels, str.split)
     elif tokenize is not None:
@@ -90,12 +89,10 @@ def score_set(
 
 
 def _label_transcripts(
-    words: Transcripts, hypothesis: Path, phonemes: PhonemeWords
+    words: Transcripts, hypothesis: Path, lexicon: Lexicon
 ) -> Transcripts | None:
     """Both sides as phoneme labels; None if the lexicon lacks a word of the references."""
-    missing = phonemes.lexicon.missing(
-        w for text in words.references.values() for w in text.split()
-    )
+    missing = lexicon.missing(w for text in words.references.values() for w in text.split())
     if missing:
         logging.warning("no TER: the lexicon lacks words of the references: %s", some(missing))
         return None

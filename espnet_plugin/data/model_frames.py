@@ -1,0 +1,86 @@
+"""How many frames a model makes of an utterance, from its ESPnet configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from espnet_plugin.nn.chunking import Subsampling
+
+# T = floor((T' - offset) / factor) of ESPnet's input layers without padding
+INPUT_LAYERS = {
+    "linear": Subsampling(1, 0),
+    "conv2d1": Subsampling(1, 4),
+    "conv2d2": Subsampling(2, 5),
+    "conv2d": Subsampling(4, 3),
+    "conv2d6": Subsampling(6, 5),
+    "conv2d8": Subsampling(8, 7),
+}
+_OWN_FRONT_END = {"progressive_conformer": Subsampling(4, -3)}  # pads: T = ceil(T'/4)
+_WITH_INPUT_LAYER = ("conformer", "transformer", "e_branchformer", "branchformer")
+
+
+@dataclass(frozen=True)
+class ModelFrames:
+    """From speech to encoder frames.
+
+    Attributes:
+        fs: sampling rate in Hz the model expects; None if it is not known.
+        hop: samples per feature frame; None for extracted features.
+        subsampling: feature frames to encoder frames; None if it is not known.
+    """
+
+    fs: int | None = None
+    hop: int | None = None
+    subsampling: Subsampling | None = None
+
+    def encoder_frames(self, length: int) -> int | None:
+        """T of `length` samples (or feature frames, without a hop); None if it is not known."""
+        if self.subsampling is None:
+            return None
+        # ESPnet's STFT pads by half a window at both ends
+        frames = length if self.hop is None else length // self.hop + 1
+        return self.subsampling.encoder_frames(frames)
+
+
+def parse_rate(value: Any) -> int:
+    """``16000`` or ``16k`` -> 16000.
+
+    Raises:
+        ValueError: anything else.
+    """
+    text = str(value).lower().removesuffix("hz").strip()
+    try:
+        return round(float(text.removesuffix("k")) * (1000 if text.endswith("k") else 1))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a sampling rate such as 16000 or 16k") from None
+
+
+def parse_subsampling(value: str) -> Subsampling:
+    """``4,3`` -> factor 4, offset 3.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        factor, offset = (int(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError(f"{value!r} is not FACTOR,OFFSET such as 4,3") from None
+    if factor < 1:
+        raise ValueError(f"subsampling factor {factor} is below 1")
+    return Subsampling(factor, offset)
+
+
+def frames_from_config(config: Mapping[str, Any], feats_type: str) -> ModelFrames:
+    """Read the rule off an ESPnet ASR configuration; unknown encoders give no subsampling."""
+    encoder = str(config.get("encoder", "rnn"))
+    layer = str((config.get("encoder_conf") or {}).get("input_layer", "conv2d"))
+    subsampling = _OWN_FRONT_END.get(encoder)
+    if encoder in _WITH_INPUT_LAYER:
+        subsampling = INPUT_LAYERS.get(layer)
+    if feats_type != "raw":
+        return ModelFrames(subsampling=subsampling)
+    front_end = config.get("frontend_conf") or {}
+    fs = parse_rate(front_end.get("fs", 16000))
+    return ModelFrames(fs, int(front_end.get("hop_length", 128)), subsampling)
