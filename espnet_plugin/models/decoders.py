@@ -105,7 +105,7 @@ class PredictionDecoder(AbsDecoder):
 
 
 class FeedForwardPredictionDecoder(PredictionDecoder):
-    """`--decoder feedforward_prediction`: context-k prediction network (paper: k = 1, 128, 2 x 640)."""
+    """`--decoder feedforward_prediction`: context-k network (paper: k = 1, 128, 2 x 640)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Layers of the transducer that are ours (L1, plain torch; `nn/encoder.py` alone may use ESPnet)."""
+"""Our layers of the transducer (L1, plain torch; only `nn/encoder.py` uses ESPnet)."""
 
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import FeedForwardPrediction, LSTMPrediction, PredictionNetwork

@@ -1,6 +1,6 @@
 """Joint network of the transducer (method.md, "Model": concatenation, linear, tanh, linear).
 
-Shape legend: B batch, T frames, S labels, D_enc/D_pred input sizes, J joint size, V vocabulary with blank.
+Shape legend: D_enc/D_pred input sizes, J joint size, V vocabulary with blank.
 """
 
 from __future__ import annotations

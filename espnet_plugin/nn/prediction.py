@@ -47,7 +47,7 @@ class PredictionNetwork(nn.Module, ABC):
 
 
 class FeedForwardPrediction(PredictionNetwork):
-    """Context-k prediction network: embedding, then linear + tanh layers (paper: 128, 2 x 640, k = 1).
+    """Context-k network: embedding, then linear + tanh layers (paper: k = 1, 128, 2 x 640).
 
     Raises:
         ValueError: for sizes, context or layer count below 1, or dropout outside [0, 1).

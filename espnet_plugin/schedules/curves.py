@@ -7,6 +7,7 @@ stays at its last value beyond it, so a resumed or prolonged stage never sees a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def piecewise_linear(step: float, knots: Sequence[tuple[float, float]]) -> float:
@@ -17,11 +18,11 @@ def piecewise_linear(step: float, knots: Sequence[tuple[float, float]]) -> float
     """
     if not knots:
         raise ValueError("piecewise_linear needs at least one (step, value) knot")
-    if any(right[0] < left[0] for left, right in zip(knots, knots[1:], strict=False)):
+    if any(right[0] < left[0] for left, right in pairwise(knots)):
         raise ValueError(f"knots must not decrease in their steps: {list(knots)}")
     if step <= knots[0][0]:
         return knots[0][1]
-    for (x0, y0), (x1, y1) in zip(knots, knots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(knots):
         if step < x1:
             return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
     return knots[-1][1]

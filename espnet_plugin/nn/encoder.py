@@ -1,0 +1,133 @@
+"""The paper's conformer on ESPnet's: VGG front-end of factor 4, convolution before attention.
+
+Shape legend: B batch, T' feature frames, F features, C channels, T = ceil(T'/4), D encoder size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
+from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderLayer
+from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import Conv2dSubsampling
+from torch import Tensor, nn
+
+
+class VGGSubsampling(Conv2dSubsampling):
+    """Conv 3x3, feature pooling by 2, two conv 3x3 of time stride 2, linear (method.md, "Model").
+
+    A Conv2dSubsampling only by name: ESPnet's encoder passes masks to front-ends of that type.
+    Time is padded, so T = ceil(T'/4) and no frame is lost at the borders.
+    """
+
+    def __init__(
+        self, input_size: int, channels: list[int], output_size: int, pos_enc: nn.Module
+    ) -> None:
+        nn.Module.__init__(self)
+        if len(channels) != 3 or min(channels) < 1:
+            raise ValueError(f"vgg_channels must be three positive numbers, got {channels}")
+        first, second, third = channels
+        self.pool = nn.MaxPool2d((1, 2), ceil_mode=True)
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(1, first, 3, padding=1),
+                nn.Conv2d(first, second, 3, stride=(2, 1), padding=1),
+                nn.Conv2d(second, third, 3, stride=(2, 1), padding=1),
+            ]
+        )
+        self.out = nn.Linear(third * -(-input_size // 2), output_size)
+        self.pos_enc = pos_enc
+
+    def forward(
+        self, x: Tensor, x_mask: Tensor | None, prefix_embeds: Tensor | None = None
+    ) -> tuple[Any, Tensor | None]:
+        """x [B, T', F], x_mask [B, 1, T'] -> ([B, T, D] with positions, [B, 1, T])."""
+        x, mask = x[:, None], x_mask  # [B, 1, T', F]
+        for index, conv in enumerate(self.convs):
+            if mask is not None:
+                # A shorter utterance must not see what its neighbours' length left behind it:
+                # a convolution's bias turns padding into something else than zeros.
+                x = x.masked_fill(~mask[:, :, :, None], 0.0)
+            x = nn.functional.silu(conv(x))  # [B, C, T, F/2], time halved by the last two
+            if index == 0:
+                x = self.pool(x)
+            elif mask is not None:
+                mask = mask[:, :, ::2]
+        x = self.out(x.transpose(1, 2).flatten(2))  # [B, T, D]
+        return self.pos_enc(x), mask
+
+
+class ConvFirstEncoderLayer(EncoderLayer):
+    """Conformer block with the convolution module before self-attention (method.md, "Model").
+
+    Built from an ESPnet block and made of its modules; only their order differs.
+    """
+
+    def __init__(self, layer: EncoderLayer) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(
+            {k: v for k, v in layer.__dict__.items() if k not in ("_modules", "_parameters")}
+        )
+        self._modules = layer._modules
+
+    def forward(
+        self, x_input: Any, mask: Tensor | None, cache: Tensor | None = None
+    ) -> tuple[Any, Tensor | None]:
+        """(x [B, T, D], positions), mask [B, 1, T] -> the same."""
+        if cache is not None:
+            raise ValueError("the conv-first block does not decode from a cache")
+        x, pos_emb = x_input if isinstance(x_input, tuple) else (x_input, None)
+        x = x + self.ff_scale * self.dropout(self.feed_forward_macaron(self.norm_ff_macaron(x)))
+        x = x + self.dropout(self.conv_module(self.norm_conv(x), mask_pad=mask))
+        normed = self.norm_mha(x)
+        inputs = (normed, normed, normed) if pos_emb is None else (normed, normed, normed, pos_emb)
+        x = x + self.dropout(self.self_attn(*inputs, mask))
+        x = x + self.ff_scale * self.dropout(self.feed_forward(self.norm_ff(x)))
+        x = self.norm_final(x)
+        return (x if pos_emb is None else (x, pos_emb)), mask
+
+
+class ProgressiveConformerEncoder(ConformerEncoder):
+    """`--encoder progressive_conformer`.
+
+    Args:
+        input_size: F.
+        vgg_channels: channels of the three convolutions (paper: 32, 64, 64).
+        conv_first: convolution module before self-attention (paper) or after (ESPnet).
+        others: ESPnet's ConformerEncoder's, except input_layer, which is the VGG front-end.
+
+    Raises:
+        ValueError: for options the conv-first block does not have.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        vgg_channels: list[int] | tuple[int, ...] = (32, 64, 64),
+        conv_first: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if "input_layer" in kwargs:
+            raise ValueError("progressive_conformer always has the VGG front-end: no input_layer")
+        super().__init__(input_size, input_layer="conv2d", **kwargs)
+        size = self.output_size()
+        self.embed = VGGSubsampling(input_size, list(vgg_channels), size, self.embed.pos_enc)
+        if not conv_first:
+            return
+        for index, layer in enumerate(self.encoders):
+            if (
+                layer.feed_forward_macaron is None
+                or layer.conv_module is None
+                or not layer.normalize_before
+                or layer.concat_after
+                or layer.stochastic_depth_rate
+            ):
+                raise ValueError(
+                    "conv_first needs macaron_style, use_cnn_module and normalize_before true, "
+                    "concat_after false and stochastic_depth_rate 0"
+                )
+            self.encoders[index] = ConvFirstEncoderLayer(layer)
+
+    def forward(self, xs_pad: Tensor, ilens: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As ConformerEncoder.forward; features beyond the longest utterance are cut off."""
+        return super().forward(xs_pad[:, : int(ilens.max())], ilens, *args, **kwargs)
