@@ -23,14 +23,8 @@ def text(tmp_path: Path) -> Path:
 def test_characters_as_espnets_tokenizer_lists_them(text: Path, tmp_path: Path) -> None:
     tokenize_text = pytest.importorskip("espnet2.bin.tokenize_text")
     options = ["--write_vocabulary", "true", "--field", "2-", "--token_type", "char"]
-    symbols = [
-        "--add_symbol",
-        "<blank>:0",
-        "--add_symbol",
-        "<unk>:1",
-        "--add_symbol",
-        "<sos/eos>:-1",
-    ]
+    for symbol in ("<blank>:0", "<unk>:1", "<sos/eos>:-1"):
+        options += ["--add_symbol", symbol]
     peer = tmp_path / "peer.txt"
     tokenize_text.main(["--input", str(text), "--output", str(peer), *options])
     common = ["--text", str(text), "--out_dir", str(tmp_path / "list")]
