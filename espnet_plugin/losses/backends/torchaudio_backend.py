@@ -20,7 +20,7 @@ def loss(
     Raises:
         ValueError: float64 logits, or more of them than torchaudio's 32-bit indices reach.
     """
-    from torchaudio.functional import rnnt_loss  # type: ignore[import-untyped]
+    from torchaudio.functional import rnnt_loss
 
     if logits.dtype == torch.float64:
         raise ValueError('torchaudio has no float64 loss; use backend="torch"')

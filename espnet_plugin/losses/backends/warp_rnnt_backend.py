@@ -20,7 +20,7 @@ def loss(
     Raises:
         ValueError: logits that are not on a CUDA device.
     """
-    from warp_rnnt import rnnt_loss  # type: ignore[import-not-found]
+    from warp_rnnt import rnnt_loss
 
     if not logits.is_cuda:
         raise ValueError(f"warp_rnnt needs CUDA tensors, got {logits.device}")
