@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.data.model_frames import parse_rate
 from espnet_plugin.stages.options import FEATS_TYPES, RunOptions
 
 #: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
@@ -34,7 +35,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--valid_data", type=Path, required=True, help="Kaldi-style folder")
     data.add_argument("--stats_dir", type=Path, required=True, help="of collect_stats")
     data.add_argument("--feats_type", choices=FEATS_TYPES, default="raw")
-    data.add_argument("--fs", type=int, default=16000, help="sampling rate of raw audio, Hz")
+    data.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate of raw audio, Hz")
     for name, default in (
         ("token_type", "char"),
         ("token_list", None),
@@ -53,6 +54,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--gpu_inference", type=str2bool, default=False)
     work.add_argument("--cmd", default="local", help="local, or Kaldi-style: 'slurm.pl --mem 4G'")
     work.add_argument("--train_cmd", default="local", help="the same for training")
+    work.add_argument("--train_threads", type=int, help="OMP_NUM_THREADS of local training")
     work.add_argument("--python", default=shlex.quote(sys.executable))
     parser.add_argument("--rerun_stale", type=str2bool, default=False, nargs="?", const=True)
 
@@ -90,6 +92,7 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         cmd=args.cmd,
         train_cmd=args.train_cmd,
         python=args.python,
+        train_threads=args.train_threads,
         stage_args=stage_args,
         rerun_stale=args.rerun_stale,
         force_alignment=getattr(args, "force_alignment", False),

@@ -32,7 +32,7 @@ def run(spec: Mapping[str, Any]) -> list[str]:
     importlib.import_module("espnet_plugin.tasks.batch_job")
     importlib.import_module("espnet_plugin.tasks.progressive")
     running: dict[int, Mapping[str, Any]] = {}
-    failed = []
+    failed: list[str] = []
     while waiting or running:
         while waiting and len(running) < int(spec["parallel"]) and not failed:
             command = waiting.pop(0)

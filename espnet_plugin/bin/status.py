@@ -29,7 +29,7 @@ def rows_of(exp: Path) -> list[Row]:
     invocation = PipelineState.load(path).invocation
     # The command line's paths are relative to where it was given.
     with contextlib.chdir(invocation.get("cwd", ".")):
-        pipeline, _ = build_pipeline(invocation["arguments"], show=False)
+        pipeline, _ = build_pipeline(invocation["arguments"], lambda line: None)
         return step_rows(pipeline)
 
 

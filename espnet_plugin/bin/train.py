@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from espnet_plugin.bin.pipeline_options import (
@@ -49,7 +49,9 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build_pipeline(cmd: Sequence[str], show: bool = True) -> tuple[Pipeline, argparse.Namespace]:
+def build_pipeline(
+    cmd: Sequence[str], console: Callable[[str], None]
+) -> tuple[Pipeline, argparse.Namespace]:
     """The pipeline that a command line describes.
 
     Raises:
@@ -58,22 +60,21 @@ def build_pipeline(cmd: Sequence[str], show: bool = True) -> tuple[Pipeline, arg
     args, stage_args = parse_with_stage_args(get_parser(), cmd)
     config = load_pipeline_config(args.config)
     invocation = {"arguments": list(cmd), "cwd": os.getcwd()}
-    shown = _show if show else (lambda line: None)
-    return Pipeline(config, run_options(args, stage_args), invocation, shown), args
+    return Pipeline(config, run_options(args, stage_args), invocation, console), args
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, 1 when a process failed, 2 after a user error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        pipeline, args = build_pipeline(list(sys.argv[1:] if cmd is None else cmd))
+        pipeline, args = build_pipeline(list(sys.argv[1:] if cmd is None else cmd), show)
         steps = [step.name for step in pipeline.steps]
         if args.stop_after is not None and args.stop_after not in steps:
             raise ValueError(f"--stop_after {args.stop_after}: the steps are {', '.join(steps)}")
         if args.dry_run:
             pipeline.check()
-            _show("plan: " + " -> ".join(steps))
+            show("plan: " + " -> ".join(steps))
         else:
             pipeline.run(args.stop_after)
     except ValueError as error:
@@ -85,11 +86,13 @@ def main(cmd: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show(line: str) -> None:
+def show(line: str) -> None:
+    """Print a console line at once, also into a pipe."""
     print(line, flush=True)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Signal handler: ends the program in order."""
     # As an exception, so that children are stopped and the state is saved on the way out.
     raise SystemExit(128 + number)
 

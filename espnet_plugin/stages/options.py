@@ -25,6 +25,7 @@ class RunOptions:
         ngpu, num_nodes: of training.
         nj, inference_nj, gpu_inference: of the alignment and N-best or decoding jobs.
         cmd, train_cmd: ``local``, or a Kaldi-style job submission command.
+        train_threads: OMP_NUM_THREADS of local training; None leaves the environment alone.
         stage_args: stage name -> extra arguments of its training.
         rerun_stale: make stale steps again instead of refusing.
         force_alignment: train on an alignment that breaks its thresholds.
@@ -46,6 +47,7 @@ class RunOptions:
     cmd: str = "local"
     train_cmd: str = "local"
     python: str = "python3"
+    train_threads: int | None = None
     stage_args: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rerun_stale: bool = False
     force_alignment: bool = False

@@ -117,7 +117,9 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
 
 
 def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None]) -> None:
-    status = wait_all([start(command, log)], tick)[0]
+    threads = run.options.train_threads
+    environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    status = wait_all([start(command, log, environment)], tick)[0]
     if status != 0:
         raise ChildFailed(f"stage {run.stage.name}", status, log)
 

@@ -1,0 +1,4 @@
+# shellcheck shell=bash
+# Where corpora are on this machine; an empty one is downloaded if its recipe can do that.
+# A folder, or the .tar.gz it comes in:
+export AN4=${AN4:-}

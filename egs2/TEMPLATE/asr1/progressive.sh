@@ -1,0 +1,295 @@
+#!/usr/bin/env bash
+# The recipe body of every corpus: from Kaldi-style data folders to WERs of every train stage.
+# A corpus calls it from its run.sh; see docs/pipeline.md for a corpus of your own.
+set -euo pipefail
+
+help_message=$(
+    cat <<'EOH'
+Usage: progressive.sh --train_set NAME --valid_set NAME --test_sets "NAME ..." [options]
+
+Steps (--stage N to --stop_stage N; a step whose inputs did not change costs next to nothing):
+  1 local/data.sh makes data/<set>     2 format into dump/        3 token list
+  4 data checks                        5 statistics               6 train stages
+  7 decoding                           8 scoring, RESULTS.md      9 report
+
+  --stage N, --stop_stage N    first and last step (1, 9)
+  --skip_data_prep, --skip_train, --skip_eval true|false    leave out steps 1-5, 6, 7-9 (false)
+Data
+  --train_set, --valid_set, --test_sets    names of folders in data/; decoded: valid and test sets
+  --local_data_opts "..."      options of local/data.sh, quoted as in a shell
+  --feats_type auto|raw|extracted          auto: raw where there is a wav.scp, else feats.scp
+  --fs RATE                    sampling rate of raw audio, such as 16000 or 16k (16000)
+  --max_skipped SHARE          more unusable utterances than this are an error (0.5)
+Labels
+  --token_type char|bpe|phn (char)   --nbpe N (500)   --bpemode unigram|bpe (unigram)
+  --bpe_train_text FILE        text for the sentencepiece model (the training set's)
+  --lexicon FILE               pronunciations, for phn   --g2p NAME   for words it lacks
+Experiment
+  --asr_config FILE            pipeline YAML (conf/train_progressive.yaml)
+  --asr_tag NAME               name of the experiment (from the YAML, feature and token type)
+  --asr_exp DIR                its folder (<expdir>/<tag>)
+  --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
+  --<stage>_args "..."         likewise for stages of other names in the YAML
+  --rerun_stale true|false     redo steps whose inputs changed; old folders are moved aside (false)
+  --force_alignment true|false train on an alignment that breaks its limits (false)
+Decoding
+  --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
+  --decode_stages "NAME ..."   train stages to decode with, or: final (all)
+  --eval_valid_set true|false  decode the validation set as well (true)
+Resources
+  --ngpu N (0)   --num_nodes N (1)   --nj N (cores)   --inference_nj N (nj)
+  --gpu_inference true|false (false)   --train_threads N (the environment's OMP_NUM_THREADS)
+  --cmd, --train_cmd "..."     local, or Kaldi-style: "slurm.pl --mem 4G" (cmd.sh)
+  --dumpdir DIR (dump)   --expdir DIR (exp)   --python PROGRAM (python3)
+EOH
+)
+
+stage=1
+stop_stage=9
+skip_data_prep=false
+skip_train=false
+skip_eval=false
+train_set=
+valid_set=
+test_sets=
+local_data_opts=
+feats_type=auto
+fs=16000
+max_skipped=0.5
+token_type=char
+nbpe=500
+bpemode=unigram
+bpe_train_text=
+lexicon=
+g2p=
+asr_config=conf/train_progressive.yaml
+asr_tag=
+asr_exp=
+rerun_stale=false
+force_alignment=false
+inference_config=
+inference_tag=
+decode_stages=
+eval_valid_set=true
+ngpu=0
+num_nodes=1
+nj=$(nproc)
+inference_nj=
+gpu_inference=false
+train_threads=
+cmd=
+train_cmd=
+dumpdir=dump
+expdir=exp
+python=python3
+stage_args=() # --<stage>_args "...", passed on as they are
+
+log() { printf '%s %s\n' "$(date '+%H:%M:%S')" "$*"; }
+die() { printf 'progressive.sh: %s\n' "$*" >&2; exit 2; }
+
+while [ $# -gt 0 ]; do
+    case "$1" in
+        -h | --help) printf '%s\n' "${help_message}"; exit 0 ;;
+        --?*) option=$1 ;;
+        *) die "expected an option, got '$1' (--help lists them)" ;;
+    esac
+    name=${option#--}
+    if [[ ${name} == *=* ]]; then
+        value=${name#*=}; name=${name%%=*}; shift
+    else
+        [ $# -ge 2 ] || die "option ${option} needs a value"
+        value=$2; shift 2
+    fi
+    name=${name//-/_}
+    case "${name}" in
+        help_message | stage_args | log | die | option | name | value) die "no option --${name}" ;;
+        *_args) stage_args+=("--${name}" "${value}") ;;
+        *[!a-z0-9_]*) die "unknown option --${name} (--help lists them)" ;;
+        *)
+            [[ -v ${name} ]] || die "unknown option --${name} (--help lists them)"
+            case "${!name-}" in
+                true | false)
+                    [[ ${value} == true || ${value} == false ]] ||
+                        die "--${name} is true or false, got '${value}'" ;;
+            esac
+            printf -v "${name}" '%s' "${value}" ;;
+    esac
+done
+
+if [ -f ./path.sh ]; then
+    # shellcheck source=/dev/null
+    . ./path.sh
+fi
+if [ -f ./cmd.sh ]; then
+    given_cmd=${cmd} given_train_cmd=${train_cmd}
+    # shellcheck source=/dev/null
+    . ./cmd.sh
+    cmd=${given_cmd:-${cmd:-local}} train_cmd=${given_train_cmd:-${train_cmd:-local}}
+fi
+[ -n "${train_set}" ] || die "--train_set is required"
+[ -n "${valid_set}" ] || die "--valid_set is required"
+[[ ${stage} =~ ^[0-9]+$ && ${stop_stage} =~ ^[0-9]+$ ]] || die "--stage and --stop_stage: numbers"
+[ -f "${asr_config}" ] || die "--asr_config ${asr_config}: no such file"
+[ -z "${inference_config}" ] || [ -f "${inference_config}" ] ||
+    die "--inference_config ${inference_config}: no such file"
+if [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
+    inference_config=conf/decode.yaml
+fi
+inference_nj=${inference_nj:-${nj}}
+read -ra tests <<<"${test_sets}"
+eval_sets=("${tests[@]}")
+if "${eval_valid_set}"; then
+    eval_sets=("${valid_set}" "${tests[@]}")
+fi
+
+# run NAME OPTIONS...: one of our programs
+run() {
+    local name=$1
+    shift
+    "${python}" -m "espnet_plugin.bin.${name}" "$@"
+}
+
+# wanted N: whether step N is asked for
+wanted() {
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
+    case "$1" in
+        [1-5]) [ "${skip_data_prep}" = false ] ;;
+        6) [ "${skip_train}" = false ] ;;
+        *) [ "${skip_eval}" = false ] ;;
+    esac
+}
+
+if wanted 1; then
+    if [ -f local/data.sh ]; then
+        log "step 1: local/data.sh ${local_data_opts}"
+        eval "bash local/data.sh ${local_data_opts}"
+    else
+        log "step 1: no local/data.sh; data/ is taken as it is"
+    fi
+fi
+
+for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
+    [ -d "data/${data_set}" ] || die "data/${data_set}: no such folder; step 1 should make it"
+done
+if [ "${feats_type}" = auto ]; then
+    feats_type=extracted
+    if [ -f "data/${train_set}/wav.scp" ]; then
+        feats_type=raw
+    fi
+fi
+[[ ${feats_type} == raw || ${feats_type} == extracted ]] || die "--feats_type ${feats_type}?"
+org=${dumpdir}/${feats_type}/org
+dump=${dumpdir}/${feats_type}
+
+if wanted 2; then
+    log "step 2: format data (${feats_type}) into ${org}"
+    for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
+        run format_data --data_dir "data/${data_set}" --out_dir "${org}/${data_set}" \
+            --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}"
+    done
+fi
+
+case "${token_type}" in
+    char | phn) token_dir=data/token_list/${token_type} ;;
+    bpe) token_dir=data/token_list/bpe_${bpemode}${nbpe} ;;
+    *) die "--token_type ${token_type}? char, bpe or phn" ;;
+esac
+tokens=(--token_type "${token_type}")
+if [ "${token_type}" = bpe ]; then
+    tokens+=(--bpemodel "${token_dir}/bpe.model")
+elif [ "${token_type}" = phn ]; then
+    tokens+=(--lexicon "${token_dir}/lexicon.txt")
+fi
+
+if wanted 3; then
+    log "step 3: token list (${token_type})"
+    text=${bpe_train_text:-${org}/${train_set}/text}
+    options=(--token_type "${token_type}" --text "${text}" --nbpe "${nbpe}" --bpemode "${bpemode}")
+    if [ "${token_type}" = phn ]; then
+        [ -n "${lexicon}" ] || die "--token_type phn needs --lexicon"
+        options+=(--lexicon "${lexicon}" --other_text "${org}/${valid_set}/text")
+    fi
+    if [ -n "${g2p}" ]; then
+        options+=(--g2p "${g2p}")
+    fi
+    run make_tokens "${options[@]}"
+fi
+
+if wanted 4; then
+    log "step 4: check data"
+    run show_config --config "${asr_config}" >"${dump}/model.yaml"
+    for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
+        options=(--data_dir "${org}/${data_set}" --feats_type "${feats_type}" --nj "${nj}"
+            --cache "${dump}/.cache_${data_set}" --write_filtered "${dump}/${data_set}"
+            --max_skipped "${max_skipped}")
+        if [ "${feats_type}" = raw ]; then
+            options+=(--fs "${fs}")
+        fi
+        case " ${tests[*]} " in
+            *" ${data_set} "*) options+=(--evaluation) ;;
+            *) options+=(--config "${dump}/model.yaml" "${tokens[@]}"
+                --token_list "${token_dir}/tokens.txt") ;;
+        esac
+        run check_data "${options[@]}"
+        if [ "${feats_type}" = extracted ]; then
+            cp "${org}/${data_set}/feats_dim" "${dump}/${data_set}/feats_dim"
+        fi
+    done
+fi
+
+tag=${asr_tag:-$(basename "${asr_config}" .yaml)_${feats_type}_$(basename "${token_dir}")}
+if [ -n "${asr_exp}" ]; then
+    expdir=$(dirname "${asr_exp}")
+    tag=$(basename "${asr_exp}")
+fi
+stats=${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}
+pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
+    --train_data "${dump}/${train_set}" --valid_data "${dump}/${valid_set}"
+    --stats_dir "${stats}" --feats_type "${feats_type}" --fs "${fs}"
+    --token_list "${token_dir}/tokens.txt" --ngpu "${ngpu}" --num_nodes "${num_nodes}"
+    --nj "${nj}" --inference_nj "${inference_nj}" --gpu_inference "${gpu_inference}"
+    --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --python "${python}"
+    --rerun_stale "${rerun_stale}" "${stage_args[@]}")
+if [ -n "${train_threads}" ]; then
+    pipeline+=(--train_threads "${train_threads}")
+fi
+
+if wanted 5; then
+    log "step 5: statistics in ${stats}"
+    run collect_stats "${pipeline[@]}"
+fi
+
+if wanted 6; then
+    log "step 6: train stages in ${expdir}/${tag}"
+    run train "${pipeline[@]}" --force_alignment "${force_alignment}"
+fi
+
+if wanted 7; then
+    log "step 7: decode ${eval_sets[*]}"
+    options=()
+    if [ -n "${inference_config}" ]; then
+        options+=(--inference_config "${inference_config}")
+    fi
+    if [ -n "${inference_tag}" ]; then
+        options+=(--inference_tag "${inference_tag}")
+    fi
+    if [ -n "${decode_stages}" ]; then
+        read -ra names <<<"${decode_stages}"
+        options+=(--decode_stages "${names[@]}")
+    fi
+    run decode_stages "${pipeline[@]}" "${options[@]}" \
+        --decode_data "${eval_sets[@]/#/${dump}/}"
+fi
+
+if wanted 8; then
+    log "step 8: score"
+    # Against all references: an utterance that the checks left out counts as deleted words.
+    run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
+fi
+
+if wanted 9; then
+    log "step 9: report"
+    run report --exp "${expdir}/${tag}"
+    log "results: ${PWD}/${expdir}/${tag}/RESULTS.md"
+    log "report:  ${PWD}/${expdir}/${tag}/report/report.md"
+fi

@@ -1,0 +1,73 @@
+"""Decode data sets with the finished train stages of a pipeline.
+
+    python -m espnet_plugin.bin.decode_stages <the options of train> \\
+        --inference_config conf/decode_beam8.yaml --decode_data dump/raw/dev dump/raw/test
+
+Output: <expdir>/<tag>/decode/<train stage>_<inference tag>/<set>/{text,token,token_int,score}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_plugin.bin.pipeline_options import parse_with_stage_args, run_options
+from espnet_plugin.bin.train import get_parser as train_parser
+from espnet_plugin.bin.train import show, terminate
+from espnet_plugin.stages.config import load_pipeline_config
+from espnet_plugin.stages.decoding import Decoding, decode, default_tag, finished_stages
+from espnet_plugin.stages.pipeline import Pipeline
+from espnet_plugin.stages.process import ChildFailed
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = train_parser()
+    parser.description = __doc__
+    parser.add_argument("--decode_data", type=Path, nargs="+", required=True, help="data folders")
+    parser.add_argument("--inference_config", type=Path, help="YAML with options of decode")
+    parser.add_argument("--inference_tag", help="default: from the YAML's name")
+    parser.add_argument(
+        "--decode_stages", nargs="+", help="train stages, or: final (default: all finished ones)"
+    )
+    return parser
+
+
+def run(cmd: Sequence[str]) -> None:
+    """Decode what is not decoded yet.
+
+    Raises:
+        ValueError: user errors.
+        ChildFailed: a job failed.
+    """
+    args, stage_args = parse_with_stage_args(get_parser(), cmd)
+    config: Path | None = args.inference_config
+    if config is not None and not config.is_file():
+        raise ValueError(f"{config}: no such decoding configuration")
+    pipeline = Pipeline(load_pipeline_config(args.config), run_options(args, stage_args), show=show)
+    stages = finished_stages(pipeline, args.decode_stages)
+    tag = args.inference_tag or default_tag(config)
+    decode(pipeline, [Decoding(s, d, config, tag) for s in stages for d in args.decode_data])
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 when a process failed, 2 after a user error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        run(list(sys.argv[1:] if cmd is None else cmd))
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    except ChildFailed as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Print the ESPnet configuration of a train stage, as the pipeline's YAML gives it after merging.
+
+    python -m espnet_plugin.bin.show_config --config conf/train_progressive.yaml --stage viterbi
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from espnet_plugin.stages.config import load_pipeline_config
+from espnet_plugin.stages.scheduler import make_plan
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="pipeline YAML")
+    parser.add_argument("--stage", help="default: the first one")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(cmd)
+    try:
+        stages = {stage.name: stage for stage in make_plan(load_pipeline_config(args.config))}
+        name = args.stage or next(iter(stages))
+        if name not in stages:
+            raise ValueError(f"{args.config}: no stage {name}; planned: {', '.join(stages)}")
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    print(yaml.safe_dump(dict(stages[name].options), sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Decoding data sets with finished train stages; part of the pipeline's state on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_plugin import __version__
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.stages.commands import DECODE_FILES, decode_arguments
+from espnet_plugin.stages.fingerprint import fingerprint
+from espnet_plugin.stages.jobs import Job, make_job, run_jobs
+from espnet_plugin.stages.lock import RunLock
+from espnet_plugin.stages.pipeline import HEARTBEAT_SECONDS, Pipeline, move_aside
+from espnet_plugin.stages.process import ChildFailed
+from espnet_plugin.stages.progress import Throttle, clock
+from espnet_plugin.stages.state import PipelineState, write_atomically
+
+#: Below this many utterances, another process costs more than it gains.
+MIN_UTTERANCES_PER_PART = 100
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """One train stage's model on one data set.
+
+    Attributes:
+        stage: whose model.
+        data: Kaldi-style folder; its name is the data set's.
+        config: decoding YAML, or None.
+        tag: of this way to decode.
+    """
+
+    stage: str
+    data: Path
+    config: Path | None
+    tag: str
+
+    @property
+    def folder(self) -> str:
+        """``decode/<stage>_<tag>/<set>``."""
+        return f"decode/{self.stage}_{self.tag}/{self.data.name}"
+
+    @property
+    def name(self) -> str:
+        """Key in pipeline.json."""
+        return f"decode:{self.stage}_{self.tag}/{self.data.name}"
+
+
+def finished_stages(pipeline: Pipeline, wanted: Sequence[str] | None) -> list[str]:
+    """Train stages to decode with: the finished ones among ``wanted`` (None: all of them).
+
+    Raises:
+        ValueError: a wanted stage is unknown or not finished, or none is.
+    """
+    state = pipeline.load_state()
+    done = [n for n in pipeline.stages if state.step(f"train:{n}").status == "done"]
+    if wanted == ["final"]:
+        wanted = [list(pipeline.stages)[-1]]
+    for name in wanted or ():
+        if name not in done:
+            raise ValueError(
+                f"{pipeline.exp}: stage {name} has not been trained; trained: "
+                f"{', '.join(done) or 'none'}"
+            )
+    if not done:
+        raise ValueError(f"{pipeline.exp}: no stage has been trained yet")
+    return list(wanted) if wanted else done
+
+
+def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
+    """Do all decodings that are not done yet, side by side.
+
+    Raises:
+        ValueError: a data set is unusable, or old output is stale and not to be redone.
+        ChildFailed: a job failed.
+    """
+    with RunLock(pipeline.exp):
+        state = pipeline.load_state()
+        pending = [d for d in decodings if _begin(pipeline, state, d)]
+        if not pending:
+            return
+
+        def beat() -> None:
+            for decoding in pending:
+                state.beat(decoding.name)
+
+        jobs = [_job(pipeline, decoding) for decoding in pending]
+        begun = time.monotonic()
+        throttle = Throttle(beat, HEARTBEAT_SECONDS, time.monotonic)
+        try:
+            run_jobs(jobs, pipeline.options.inference_nj, throttle, pipeline.show)
+        except (ValueError, ChildFailed) as error:
+            for decoding in pending:
+                state.end(decoding.name, "failed", str(error).splitlines()[0])
+            raise
+        for decoding in pending:
+            _add_unusable(decoding.data, pipeline.exp / decoding.folder)
+            state.end(decoding.name, "done")
+        pipeline.show(f"decoded {len(jobs)} sets in {clock(time.monotonic() - begun)}")
+
+
+def _begin(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -> bool:
+    """Whether it has to be done; sets aside what an older model left."""
+    options = pipeline.options
+    upstream = f"train:{decoding.stage}"
+    made = {upstream: state.step(upstream).finished}
+    mark = _fingerprint(pipeline, state, decoding)
+    known = state.steps.get(decoding.name)
+    folder = pipeline.exp / decoding.folder
+    if known is not None and known.status != "todo":
+        same = known.fingerprint == mark and known.inputs == made
+        if same and known.status == "done" and (folder / "text").exists():
+            pipeline.show(f"{decoding.name}: done before")
+            return False
+        if not same:
+            if not options.rerun_stale:
+                raise ValueError(
+                    f"{folder}: decoded with another model, configuration or data; use another "
+                    "--inference_tag, or give --rerun_stale true (the old output is moved aside)"
+                )
+            move_aside(folder, pipeline.show)
+            state.reset(decoding.name)
+    state.begin(decoding.name, mark, decoding.folder, made)
+    return True
+
+
+def _fingerprint(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -> str:
+    settings: Mapping[str, object] = {
+        "version": __version__,
+        "name": decoding.name,
+        "checkpoint": pipeline.stages[decoding.stage].checkpoint,
+    }
+    files = [decoding.data / pipeline.options.scp, decoding.data / "text"]
+    files = [path for path in files if path.exists()]
+    files += [decoding.config] if decoding.config is not None else []
+    upstream = state.step(f"train:{decoding.stage}").fingerprint or ""
+    return fingerprint(settings, files, [upstream])
+
+
+def _job(pipeline: Pipeline, decoding: Decoding) -> Job:
+    options, stage = pipeline.options, pipeline.stages[decoding.stage]
+    model = pipeline.exp / decoding.stage / stage.checkpoint
+    keys = list(read_table(decoding.data / options.scp))
+
+    def arguments(key_file: str, output: str) -> list[str]:
+        given = decode_arguments(options, model, decoding.data, decoding.config, key_file, output)
+        # An aligner has no trained prediction network; its encoder's output layer decodes.
+        return [*given, "--search", "encoder"] if stage.loss == "ctc" else given
+
+    parts = -(-len(keys) // MIN_UTTERANCES_PER_PART)
+    nj = max(1, min(options.inference_nj, parts))
+    name = decoding.name.removeprefix("decode:")
+    folder = pipeline.exp / decoding.folder
+    return make_job(name, folder, keys, "decode", arguments, DECODE_FILES, options, {"nj": nj})
+
+
+def _add_unusable(data: Path, folder: Path) -> None:
+    """Name what the data check left out of the set as skipped: its words count as deleted."""
+    source, target = data / "skipped_utts", folder / "skipped"
+    if source.exists():
+        table = read_table(source, allow_empty=True)
+        table.update(read_table(target, allow_empty=True))
+        text = "".join(f"{key} {table[key]}\n" for key in sorted(table))
+        write_atomically(target, text)
+
+
+def default_tag(config: Path | None) -> str:
+    """A decoding's name, from its YAML: conf/decode_beam8.yaml -> beam8."""
+    if config is None:
+        return "default"
+    return config.stem.removeprefix("decode_").removeprefix("decode") or "default"
