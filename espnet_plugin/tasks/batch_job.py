@@ -180,6 +180,7 @@ def iterate_batches(
         preprocess_fn=ProgressiveASRTask.build_preprocess_fn(train_args, False),
         collate_fn=ProgressiveASRTask.build_collate_fn(train_args, False),
         key_file=str(todo),
+        dtype="float32",
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         ngpu=args.ngpu,
