@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espnet_plugin.lattice.forward_backward import final_scores, start_scores
+from espnet_plugin.lattice.recursion import final_scores, start_scores
 from espnet_plugin.lattice.steps import StepArcs
 
 

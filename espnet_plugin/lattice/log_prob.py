@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from espnet_plugin.lattice.forward_backward import arc_posteriors, forward_scores
+from espnet_plugin.lattice.recursion import arc_posteriors, forward_scores
 from espnet_plugin.lattice.steps import pack_steps
 
 
