@@ -1,0 +1,104 @@
+"""Reader of n-gram language models in ARPA format, strict about damaged files.
+
+The format (D. Paul's, as written by SRILM, KenLM and kaldingram): a ``\\data\\`` header with the
+number of n-grams of every order, one section ``\\N-grams:`` per order with lines "log10 p, n words,
+log10 back-off weight (optional)", and a closing ``\\end\\``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+LOG_10 = math.log(10.0)
+# SRILM and others write -99 for "never" (the probability of <s>).
+NEVER = -99.0
+
+
+@dataclass(frozen=True)
+class ArpaNgrams:
+    """All n-grams: ``grams[n-1]`` maps n words to (log p, log back-off weight), natural logs."""
+
+    grams: tuple[dict[tuple[str, ...], tuple[float, float]], ...]
+
+
+def read_arpa_ngrams(path: str | Path) -> ArpaNgrams:
+    """Read an ARPA file, plain or gzipped.
+
+    Raises:
+        ValueError: The file is not ARPA, is cut off, has no ``\\end\\``, or holds other numbers of
+            n-grams than its header announces; the message names file and line.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
+            return _Reader(path, file).read()
+    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: not a readable text file ({error}); copy it again") from error
+
+
+class _Reader:
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path = path
+        self._lines: Iterator[tuple[int, str]] = (
+            (number, line.strip()) for number, line in enumerate(file, 1)
+        )
+        self._number = 0
+
+    def _error(self, what: str) -> ValueError:
+        return ValueError(f"{self._path}, line {self._number}: {what}")
+
+    def _next(self, wanted: str) -> str:
+        """The next line that is not empty."""
+        for number, line in self._lines:
+            self._number = number
+            if line:
+                return line
+        raise self._error(f"the file ends here, {wanted} is missing: it was cut off")
+
+    def read(self) -> ArpaNgrams:
+        while (line := self._next("the \\data\\ header")) != "\\data\\":
+            if re.fullmatch(r"\\\d+-grams:", line):
+                raise self._error("n-grams before the \\data\\ header: not an ARPA file")
+        counts: dict[int, int] = {}
+        while match := re.fullmatch(r"ngram (\d+)\s*=\s*(\d+)", line := self._next("\\1-grams:")):
+            counts[int(match[1])] = int(match[2])
+        if not counts or sorted(counts) != list(range(1, len(counts) + 1)):
+            raise self._error(f"the header announces the orders {sorted(counts)}, not 1, 2, ...")
+        grams = []
+        for order in range(1, len(counts) + 1):
+            if line != f"\\{order}-grams:":
+                raise self._error(f"expected \\{order}-grams:, found {line!r}")
+            section, line = self._section(order)
+            if len(section) != counts[order]:
+                raise self._error(
+                    f"{len(section)} different {order}-grams, the header announces "
+                    f"{counts[order]}: the file is damaged or was cut off"
+                )
+            grams.append(section)
+        if line != "\\end\\":
+            raise self._error(f"expected \\end\\, found {line!r}")
+        return ArpaNgrams(tuple(grams))
+
+    def _section(self, order: int) -> tuple[dict[tuple[str, ...], tuple[float, float]], str]:
+        """All n-grams of one order, and the line that ended them."""
+        section: dict[tuple[str, ...], tuple[float, float]] = {}
+        while not (line := self._next("\\end\\")).startswith("\\"):
+            fields = line.split()
+            if len(fields) not in (order + 1, order + 2):
+                raise self._error(f"expected {order} words and one or two numbers: {line!r}")
+            try:
+                log_prob = float(fields[0])
+                backoff = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
+            except ValueError:
+                raise self._error(f"not a number in {line!r}") from None
+            natural = -math.inf if log_prob <= NEVER else log_prob * LOG_10
+            section[tuple(fields[1 : order + 1])] = natural, backoff * LOG_10
+        return section, line
