@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import _LRScheduler
 from espnet_plugin.schedules import constant_linear_decay, one_cycle_linear
 
 
-class StageScheduler(_LRScheduler, AbsBatchStepScheduler):
+class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
     """A curve over the steps of one stage; subclasses give the curve.
 
     Derives from both classes because ESPnet would otherwise step it once per epoch.
@@ -71,7 +71,7 @@ class StageScheduler(_LRScheduler, AbsBatchStepScheduler):
         self._last_lr = self.get_lr()
 
 
-class OneCycleLinear(StageScheduler):
+class OneCycleLinear(CurveScheduler):
     """`scheduler: onecyclelinear`: stages 0 and 1 (see `one_cycle_linear`).
 
     Args:
@@ -104,7 +104,7 @@ class OneCycleLinear(StageScheduler):
         return one_cycle_linear(step, total_steps=total_steps, **self.conf)
 
 
-class ConstantLinearDecay(StageScheduler):
+class ConstantLinearDecay(CurveScheduler):
     """`scheduler: constantlineardecay`: stages 2 and 3 (see `constant_linear_decay`).
 
     Args:

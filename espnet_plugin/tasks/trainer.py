@@ -8,7 +8,7 @@ from typing import Any
 from espnet2.train.trainer import Trainer
 
 from espnet_plugin.tasks import checkpoints
-from espnet_plugin.tasks.schedulers import StageScheduler
+from espnet_plugin.tasks.schedulers import CurveScheduler
 
 
 def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
@@ -39,7 +39,7 @@ class ProgressiveTrainer(Trainer):
         waiting = [
             scheduler
             for scheduler in kwargs["schedulers"]
-            if isinstance(scheduler, StageScheduler) and scheduler.total_steps is None
+            if isinstance(scheduler, CurveScheduler) and scheduler.total_steps is None
         ]
         if waiting:
             updates = updates_per_epoch(kwargs["train_iter_factory"], options.accum_grad)

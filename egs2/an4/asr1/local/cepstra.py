@@ -13,6 +13,25 @@ import numpy as np
 CEPSTRA = 13
 
 
+def to_mel(cepstra: np.ndarray, channels: int) -> np.ndarray:
+    """Inverse cosine transform of cepstra [T, 13] to a smooth log-mel spectrum [T, channels].
+
+    Nothing is gained or lost but the axis: neighbouring channels are neighbouring frequencies,
+    which frequency masks and vocal-tract-length perturbation need and cepstra do not offer.
+
+    Raises:
+        ValueError: fewer channels than cepstra, which would lose some.
+    """
+    order = cepstra.shape[1]
+    if channels < order:
+        raise ValueError(f"{channels} mel channels cannot hold {order} cepstra")
+    index = np.arange(order)[:, None]  # [13, 1]
+    basis = np.cos(np.pi * index * (np.arange(channels) + 0.5) / channels)  # [13, channels]
+    basis[0] *= 0.5
+    result: np.ndarray = (cepstra @ (basis * np.sqrt(2 / channels))).astype(np.float32)
+    return result
+
+
 def read_mfc(path: Path) -> np.ndarray:
     """Read one file into float32 [T, 13].
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import cepstra
 import corpus
 import numpy as np
 
@@ -76,8 +77,17 @@ def read_corpus(
     return subsets, None if audio else features
 
 
-def prepare(root: Path, output: Path, dev_utts: int = 100, allow_subset: bool = False) -> None:
+def prepare(
+    root: Path,
+    output: Path,
+    dev_utts: int = 100,
+    allow_subset: bool = False,
+    mel_channels: int = 0,
+) -> None:
     """Write the data directories and the lexicon of the corpus under `root` into `output`.
+
+    Args:
+        mel_channels: turn cepstra into so many log-mel channels; 0 keeps them.
 
     Raises:
         ValueError: anything is wrong with this copy, or with `dev_utts`; nothing is written.
@@ -86,6 +96,8 @@ def prepare(root: Path, output: Path, dev_utts: int = 100, allow_subset: bool = 
     sets = split(subsets, dev_utts)
     scp: dict[str, str] = {}
     if features is not None:
+        if mel_channels:
+            features = {u: cepstra.to_mel(feats, mel_channels) for u, feats in features.items()}
         for name in corpus.SUBSETS:
             rows = ((utterance, features[utterance]) for utterance in sorted(subsets[name].text))
             scp.update(write_ark(output / "feats" / f"{name}.ark", rows))
@@ -133,6 +145,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sha256", help="refuse a downloaded archive with another checksum")
     parser.add_argument("--dev_utts", type=int, default=100, help="size of the development set")
     parser.add_argument(
+        "--mel_channels",
+        type=int,
+        default=0,
+        help="turn cepstra into so many log-mel channels (inverse cosine transform); 0: keep",
+    )
+    parser.add_argument(
         "--allow_subset", action="store_true", help="accept a copy with fewer utterances"
     )
     return parser
@@ -144,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         root = locate(args.an4_root, args.downloads, args.url, args.sha256)
-        prepare(root, args.output, args.dev_utts, args.allow_subset)
+        prepare(root, args.output, args.dev_utts, args.allow_subset, args.mel_channels)
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 1
