@@ -12,9 +12,17 @@ from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.internal_lm import internal_lm_log_probs
 from espnet_plugin.search.levenshtein import label_risk, levenshtein
+from espnet_plugin.search.lm_adapter import LmAdapter
 from espnet_plugin.search.nbest import NbestEntry, make_nbest, posteriors, rescore
+from espnet_plugin.search.ngram import NgramModel, NgramScorer, read_arpa
 from espnet_plugin.search.realign import forced_align_transducer
 from espnet_plugin.search.scorers import LabelScorer
+from espnet_plugin.search.word_output import (
+    TimedWord,
+    ctm_lines,
+    token_words,
+    word_confidences,
+)
 
 __all__ = [
     "AlignmentQuality",
@@ -23,9 +31,14 @@ __all__ = [
     "Hypothesis",
     "LabelPrior",
     "LabelScorer",
+    "LmAdapter",
     "NbestEntry",
+    "NgramModel",
+    "NgramScorer",
+    "TimedWord",
     "alignment_quality",
     "beam_search",
+    "ctm_lines",
     "estimate_log_prior",
     "forced_align",
     "forced_align_transducer",
@@ -36,5 +49,8 @@ __all__ = [
     "levenshtein",
     "make_nbest",
     "posteriors",
+    "read_arpa",
     "rescore",
+    "token_words",
+    "word_confidences",
 ]

@@ -38,7 +38,7 @@ def read_arpa_ngrams(path: str | Path) -> ArpaNgrams:
     path = Path(path)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
+        with opener(path, "rt", encoding="utf-8") as file:
             return _Reader(path, file).read()
     except (EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: not a readable text file ({error}); copy it again") from error

@@ -40,7 +40,7 @@ class NgramModel:
         self.order = len(grams)
         self.words = [gram[0] for gram in grams[0]]
         self._index = {word: i for i, word in enumerate(self.words)}
-        states = {(): 0}
+        states: dict[tuple[str, ...], int] = {(): 0}
         for section in grams:
             for gram, (_, backoff) in section.items():
                 if gram[:-1] not in states:
@@ -113,7 +113,7 @@ class NgramModel:
         return log_prob, following
 
     def sentence(self, words: Sequence[str]) -> float:
-        """log p of a whole sentence with its end; words the model cannot know count OOV_LOG_PROB."""
+        """log p of a whole sentence with its end; unknowable words count OOV_LOG_PROB."""
         state = torch.tensor([self.start_state()], device=self.device)
         total = 0.0
         for word in (*words, EOS):

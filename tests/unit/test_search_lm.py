@@ -95,7 +95,7 @@ def test_gzip_and_unknown_labels(arpa: Path, tmp_path: Path) -> None:
 
 
 def test_model_of_another_vocabulary(arpa: Path) -> None:
-    with pytest.raises(ValueError, match="3 of 4 labels .* another vocabulary"):
+    with pytest.raises(ValueError, match=r"3 of 4 labels .* another vocabulary"):
         NgramScorer(read_arpa(arpa), ["<blank>", "x", "y", "a", "z"])
 
 
