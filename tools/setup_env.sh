@@ -18,6 +18,14 @@ stamp=${venv}/.setup_stamp
 unfinished=${venv}/.setup_unfinished
 extras=${EXTRAS:-test,demo,plots}
 
+# An interpreter out of the environment that is to be made would vanish with it.
+PATH=:${PATH}:
+while [[ ${PATH} == *":${venv}/bin:"* ]]; do
+    PATH=${PATH/":${venv}/bin:"/:}
+done
+PATH=${PATH#:}
+PATH=${PATH%:}
+
 log() { echo "setup: $*" >&2; }
 
 # Everything that the environment depends on; the path, because scripts in .venv carry it.

@@ -154,6 +154,15 @@ def test_pyenvs_versions_are_the_last_resort(machine: Machine) -> None:
     assert f"using {good} " in errors
 
 
+def test_the_environments_own_interpreter_is_not_taken(machine: Machine) -> None:
+    good = machine.python("python3")
+    own = machine.script(machine.repo / ".venv" / "bin" / "python3.12", PYTHON)
+    (machine.repo / ".venv" / ".setup_unfinished").touch()
+    status, errors = machine.setup(PATH=f"{own.parent}:{own.parent}:{machine.bin}:{own.parent}")
+    assert status == 0
+    assert f"using {good} " in errors
+
+
 def test_no_interpreter_gives_a_message(machine: Machine) -> None:
     machine.python("python3", UNUSABLE)
     status, errors = machine.setup()
