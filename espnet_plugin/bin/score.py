@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from espnet_plugin.data.filtered import SKIPPED
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import TOKEN_TYPES, Tokenizer, characters, make_tokenizer
@@ -46,7 +47,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--bpemodel", type=Path, help="sentencepiece model, for the TER of bpe")
     parser.add_argument("--lexicon", type=Path, help="lexicon.txt that make_tokens wrote, for phn")
     parser.add_argument(
-        "--skipped", type=Path, help="`id reason` of undecoded utterances; default: beside hyp"
+        "--skipped",
+        type=Path,
+        help="names utterances that were not decoded, besides the file `skipped` with the "
+        "hypotheses: a file of `id reason`, or a folder with <set>/skipped_utts (e.g. dump/raw)",
     )
     parser.add_argument(
         "--costs",
@@ -84,8 +88,14 @@ def _costs(args: argparse.Namespace) -> Costs:
     return SCLITE_COSTS if args.costs == "sclite" else EDIT_COSTS
 
 
+def _skipped(args: argparse.Namespace, name: str) -> list[Path]:
+    if args.skipped is None:
+        return []
+    return [args.skipped / name / SKIPPED if args.skipped.is_dir() else args.skipped]
+
+
 def _score_pair(args: argparse.Namespace) -> None:
-    pair = read_transcripts(args.ref, args.hyp, args.skipped)
+    pair = read_transcripts(args.ref, args.hyp, _skipped(args, args.ref.parent.name))
     units: dict[str, Tokenizer] = {"WER": str.split, "CER": characters}
     if args.token_type in ("char", "bpe", "word"):
         units["TER"] = make_tokenizer(args.token_type, args.bpemodel)
@@ -110,7 +120,7 @@ def _score_pipeline(args: argparse.Namespace) -> None:
             args.exp / "decode" / decoding / name,
             tokenize=tokenizer,
             lexicon=lexicon if args.token_type == "phn" else None,
-            skipped=args.skipped,
+            skipped=_skipped(args, name),
             costs=_costs(args),
         )
         for unit, counts in scored.items():

@@ -54,25 +54,25 @@ def _stage_rank(name: str) -> tuple[int, str]:
 
 
 def read_transcripts(
-    reference: Path,
-    hypothesis: Path,
-    skipped: Path | None = None,
+    reference: Path, hypothesis: Path, skipped: Sequence[Path] = ()
 ) -> Transcripts:
     """Read both sides of a test set.
 
     Args:
         reference, hypothesis: Kaldi text files.
-        skipped: ``id reason`` of the utterances that were not decoded; by default the file
-            ``skipped`` beside the hypotheses, if there is one.
+        skipped: files of lines ``id reason`` that name utterances which were not decoded, besides
+            the file ``skipped`` that the decoder leaves with the hypotheses. Absent files are none.
 
     Raises:
-        ValueError: utterances without a hypothesis that no ``skipped`` file names, hypotheses
-            without a reference, or a broken file.
+        ValueError: utterances without a hypothesis that no such file names, hypotheses without a
+            reference, or a broken file.
     """
     references = read_table(reference)
     hypotheses = read_table(hypothesis, allow_empty=True)
-    skipped = skipped or hypothesis.parent / "skipped"
-    excused = read_table(skipped, allow_empty=True) if skipped.is_file() else {}
+    sources = [hypothesis.parent / "skipped", *skipped]
+    excused = {
+        key for path in sources if path.is_file() for key in read_table(path, allow_empty=True)
+    }
     strangers = sorted(hypotheses.keys() - references.keys())
     if strangers:
         raise ValueError(
@@ -84,7 +84,7 @@ def read_transcripts(
     if lost:
         raise ValueError(
             f"{hypothesis}: no hypothesis for {some(lost)}; finish the decoding, or name them in "
-            f"{skipped} to count their words as deleted"
+            f"{sources[0]} to count their words as deleted"
         )
     return Transcripts(
         references=references,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_plugin.data.kaldi_files import read_table, some
@@ -45,7 +45,7 @@ def score_set(
     *,
     tokenize: Tokenizer | None = None,
     lexicon: Lexicon | None = None,
-    skipped: Path | None = None,
+    skipped: Sequence[Path] = (),
     costs: Costs = EDIT_COSTS,
 ) -> dict[str, UtteranceCounts]:
     """Score a decoding against a data directory and write ``score_{wer,cer,ter}`` beside it.

@@ -120,6 +120,11 @@ def test_missing_hypotheses_are_named(experiment: Path, caplog: pytest.LogCaptur
         "|mbr_b4/test|2|5|60.0|0.0|40.0|0.0|40.0|50.0|" in (experiment / "RESULTS.md").read_text()
     )
     assert "1 utterances were not decoded" in caplog.text
+    # or by the data check
+    (folder / "skipped").unlink()
+    dump = experiment.parents[1] / "dump"
+    write(dump / "test/skipped_utts", "s2-b zero length")
+    assert run(experiment, "--skipped", str(dump)) == 0
 
 
 def test_hypotheses_of_another_set_are_refused(tmp_path: Path) -> None:
