@@ -148,15 +148,20 @@ def test_every_broken_recording_is_listed_at_once(tmp_path: Path) -> None:
     (train / "mabc" / "an1-mabc-b.sph").write_bytes(sphere_bytes(9, rate=8000))
     (train / "mabc" / "an2-mabc-b.sph").write_bytes(sphere_bytes(9, coding="pcm,embedded-shorten"))
     (train / "fzzz" / "cen8-fzzz-b.sph").write_bytes(b"RIFF")
+    test = root / "wav" / "an4test_clstk"
+    garbled = sphere_bytes(9).replace(b"count -i 9", b"count -i x")
+    (test / "fcaw" / "an406-fcaw-b.sph").write_bytes(garbled)
+    (test / "mxyz" / "cen3-mxyz-b.sph").write_bytes(sphere_bytes(9)[:500])
     done = prepare(root, tmp_path / "data", "--allow_subset")
     assert done.returncode == 1
     for expected in (
-        "5 problem(s)",
+        "7 problem(s)",
         "an251-fash-b.sph: truncated: header says 800 bytes, file holds 798",
         "cen1-fash-b.sph: holds no sample",
         "an1-mabc-b.sph: sampling rate 8000 Hz, expected 16000 Hz",
         "an2-mabc-b.sph: coding pcm,embedded-shorten",
         "cen8-fzzz-b.sph: not a NIST SPHERE file",
+        "an406-fcaw-b.sph: sample_count is 'x', not a number",
     ):
         assert expected in done.stderr
 

@@ -182,6 +182,16 @@ def test_failed_synthesis_ends_with_a_message(config: dict[str, Any], tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader")
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "thesis.wav").touch()
+    done = make(tmp_path)
+    assert done.returncode == 1
+    assert "not made by this program" in done.stderr
+    assert (tmp_path / "audio" / "thesis.wav").exists()
+
+
 def test_no_voice_is_in_two_sets(config: dict[str, Any], local) -> None:
     plan = local("plan")
     plan.check(config)

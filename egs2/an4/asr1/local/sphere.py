@@ -31,6 +31,13 @@ def read_header(path: Path) -> dict[str, str]:
     raise ValueError(f"{path}: SPHERE header without its end, the file is truncated")
 
 
+def _number(path: Path, fields: dict[str, str], name: str, default: int) -> int:
+    value = fields.get(name, str(default))
+    if not value.isdigit():
+        raise ValueError(f"{path}: {name} is {value!r}, not a number")
+    return int(value)
+
+
 def check_sphere(path: Path, sample_rate: int) -> int:
     """Return the number of samples of a usable mono PCM recording.
 
@@ -38,20 +45,20 @@ def check_sphere(path: Path, sample_rate: int) -> int:
         ValueError: another sampling rate, compressed, several channels, empty, or truncated.
     """
     fields = read_header(path)
-    rate = int(fields.get("sample_rate", "0"))
+    rate = _number(path, fields, "sample_rate", 0)
     if rate != sample_rate:
         raise ValueError(f"{path}: sampling rate {rate} Hz, expected {sample_rate} Hz")
     coding = fields.get("sample_coding", "pcm")
     if coding != "pcm":
         raise ValueError(f"{path}: coding {coding}; convert it to PCM with sph2pipe first")
-    channels = int(fields.get("channel_count", "1"))
+    channels = _number(path, fields, "channel_count", 1)
     if channels != 1:
         raise ValueError(f"{path}: {channels} channels, expected one")
-    samples = int(fields.get("sample_count", "0"))
+    samples = _number(path, fields, "sample_count", 0)
     if samples == 0:
         raise ValueError(f"{path}: holds no sample")
     held = path.stat().st_size - int(fields["header_bytes"])
-    announced = samples * int(fields.get("sample_n_bytes", "2"))
+    announced = samples * _number(path, fields, "sample_n_bytes", 2)
     if held < announced:
         raise ValueError(f"{path}: truncated: header says {announced} bytes, file holds {held}")
     return samples

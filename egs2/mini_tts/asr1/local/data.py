@@ -41,7 +41,7 @@ def identity(config: dict[str, Any]) -> str:
 def in_children(tasks: Sequence[Callable[[], None]], nj: int, done: Callable[[int], None]) -> int:
     """Run each task in a forked process of its own, `nj` at a time; return how many failed.
 
-    A fork per task costs a millisecond, and gives every task the same untouched eSpeak.
+    A fork per task costs a few milliseconds, and gives every task the same untouched eSpeak.
     """
     running: set[int] = set()
     failed = finished = 0
@@ -69,6 +69,8 @@ def _run_and_exit(task: Callable[[], None]) -> None:
         status = 0
     except (ValueError, OSError) as error:
         logging.error("%s", error)
+    except Exception:
+        logging.exception("a defect of this program")
     finally:
         os._exit(status)
 
@@ -126,7 +128,11 @@ def make_corpus(config: dict[str, Any], output: Path, nj: int) -> None:
     audio = output / "audio"
     stamp = audio / "identity"
     current = identity(config)
-    if audio.is_dir() and (not stamp.is_file() or stamp.read_text() != current):
+    if audio.exists() and not stamp.is_file():
+        raise ValueError(
+            f"{audio}: not made by this program; remove it, or choose another --output"
+        )
+    if audio.exists() and stamp.read_text() != current:
         logging.warning("%s: made with other settings, making it anew", audio)
         shutil.rmtree(audio)
     write_text_atomically(stamp, current)
