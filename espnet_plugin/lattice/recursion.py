@@ -16,12 +16,16 @@ both run in one loop over a batch of 2B. Posteriors are the gradients (docs/math
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from espnet_plugin.lattice.steps import StepArcs
 from espnet_plugin.lattice.topology import cell_view
+
+# blank [N, R, S+1], label [N, R, S], start [R, S+1] -> alpha [N+1, R, S+1]
+Recursion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def accumulate(blank: Tensor, label: Tensor, start: Tensor) -> Tensor:
@@ -60,20 +64,22 @@ def start_scores(arcs: StepArcs) -> Tensor:
     return start
 
 
-def forward_scores(arcs: StepArcs) -> tuple[Tensor, Tensor]:
+def forward_scores(arcs: StepArcs, recursion: Recursion = accumulate) -> tuple[Tensor, Tensor]:
     """Forward scores alpha [N+1, B, S+1] and log P [B]."""
-    alpha = accumulate(arcs.blank, arcs.label, start_scores(arcs))
+    alpha = recursion(arcs.blank, arcs.label, start_scores(arcs))
     return alpha, final_scores(alpha, arcs.target_lengths)
 
 
-def forward_backward(arcs: StepArcs) -> tuple[Tensor, Tensor, Tensor]:
+def forward_backward(
+    arcs: StepArcs, recursion: Recursion = accumulate
+) -> tuple[Tensor, Tensor, Tensor]:
     """Forward scores, backward scores (both [N+1, B, S+1]) and log P [B]."""
     batch, width = arcs.blank.shape[1:]
     start = start_scores(arcs)
     # The reversed lattice starts in (N, S_b), which the flip puts at position S - S_b.
     reversed_start = torch.full_like(start, -math.inf)
     reversed_start.scatter_(1, (width - 1 - arcs.target_lengths.long())[:, None], 0.0)
-    both = accumulate(
+    both = recursion(
         torch.cat([arcs.blank, arcs.blank.flip(0, 2)], dim=1),  # [N, 2B, S+1]
         torch.cat([arcs.label, arcs.label.flip(0, 2)], dim=1),  # [N, 2B, S]
         torch.cat([start, reversed_start]),
@@ -82,17 +88,20 @@ def forward_backward(arcs: StepArcs) -> tuple[Tensor, Tensor, Tensor]:
     return alpha, beta, final_scores(alpha, arcs.target_lengths)
 
 
-def arc_posteriors(arcs: StepArcs) -> tuple[Tensor, Tensor, Tensor]:
+def arc_posteriors(
+    arcs: StepArcs, recursion: Recursion = accumulate
+) -> tuple[Tensor, Tensor, Tensor]:
     """Posterior probability of every arc, and log P.
 
     Args:
         arcs: packed arc scores.
+        recursion: :func:`accumulate` or a kernel with its contract.
 
     Returns:
         blank [B, T, S+1], label [B, T, S], log P [B]. A sequence without any path (log P = -inf)
         has posteriors 0, never NaN.
     """
-    alpha, beta, log_prob = forward_backward(arcs)
+    alpha, beta, log_prob = forward_backward(arcs, recursion)
     shift = torch.where(torch.isfinite(log_prob), log_prob, math.inf)[:, None]
     blank = (alpha[:-1] + arcs.blank).add_(beta[1:]).sub_(shift).exp_()  # [N, B, S+1]
     label = (alpha[:-1, :, :-1] + arcs.label).add_(beta[1:, :, 1:]).sub_(shift).exp_()

@@ -6,9 +6,13 @@ from espnet_plugin.losses.encoder_full_sum import encoder_full_sum_loss
 from espnet_plugin.losses.full_sum import full_sum_loss
 from espnet_plugin.losses.fused import fused_full_sum_loss
 from espnet_plugin.losses.mbr import mbr_loss
+from espnet_plugin.losses.pruned import pruned_restriction, simple_full_sum_loss
+from espnet_plugin.losses.restriction import Restriction, alignment_band
 from espnet_plugin.losses.viterbi import encoder_ce_loss, viterbi_loss
 
 __all__ = [
+    "Restriction",
+    "alignment_band",
     "available_backends",
     "ctc_loss",
     "encoder_ce_loss",
@@ -16,5 +20,7 @@ __all__ = [
     "full_sum_loss",
     "fused_full_sum_loss",
     "mbr_loss",
+    "pruned_restriction",
+    "simple_full_sum_loss",
     "viterbi_loss",
 ]

@@ -75,7 +75,7 @@ def encoder_full_sum_loss(
         log_probs = (logits.float() if half else logits).log_softmax(-1)
         clean = inputs.clean_targets(targets, target_lengths, (blank + 1) % vocab_size)
         label = log_probs.gather(2, clean[:, None, :].expand(batch, frames, labels))  # [B, T, S]
-        label = options.add_delay_penalty(label, logit_lengths)
         blank_scores = log_probs[:, :, blank, None].expand(batch, frames, labels + 1)
+        blank_scores, label = options.alter(blank_scores, label, logit_lengths)
         losses = -lattice_log_prob(blank_scores, label, logit_lengths, target_lengths, topology)
         return reduce_path_losses(losses, reduction, infeasible)

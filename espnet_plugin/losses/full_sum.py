@@ -16,11 +16,8 @@ from torch import Tensor
 from espnet_plugin.losses import inputs
 from espnet_plugin.losses.backends import choose_backend
 from espnet_plugin.losses.options import FullSumOptions
-from espnet_plugin.losses.reduction import (
-    check_infeasible,
-    check_reduction,
-    reduce_path_losses,
-)
+from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
+from espnet_plugin.losses.restriction import Restriction
 
 
 def full_sum_loss(
@@ -36,6 +33,7 @@ def full_sum_loss(
     infeasible: str = "inf",
     fastemit_lambda: float = 0.0,
     delay_penalty: float = 0.0,
+    restriction: Restriction | None = None,
     check: bool | None = None,
 ) -> Tensor:
     """Negative log-probability of the targets, summed over all alignments.
@@ -55,6 +53,7 @@ def full_sum_loss(
             mean), ``error``. Its gradient is 0 in every case.
         fastemit_lambda: see :class:`espnet_plugin.losses.options.FullSumOptions`.
         delay_penalty: see :class:`espnet_plugin.losses.options.FullSumOptions`.
+        restriction: sum over some alignments only, see :mod:`espnet_plugin.losses.restriction`.
         check: True checks all values (lengths, labels, finite logits), False none, None (the
             default) lengths and labels if they are on the CPU.
 
@@ -67,12 +66,14 @@ def full_sum_loss(
     """
     check_reduction(reduction)
     check_infeasible(infeasible)
-    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty)
+    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty, restriction)
     inputs.check_floating("logits", logits, 4)
     batch, frames, width, vocab_size = logits.shape
     check_full_sum_inputs(
         logits, targets, logit_lengths, target_lengths, (frames, width, vocab_size), blank, check
     )
+    if restriction is not None:
+        restriction.check(batch, frames, width)
     function = choose_backend(backend, logits.device, options)
     if batch == 0:
         return reduce_path_losses(logits.sum((1, 2, 3)), reduction, infeasible)

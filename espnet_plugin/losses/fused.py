@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from espnet_plugin.losses import inputs
+from espnet_plugin.losses.backends import resolve_backend
+from espnet_plugin.losses.engine import Engine, torch_engine, triton_engine
 from espnet_plugin.losses.full_sum import check_full_sum_inputs, full_sum_loss
 from espnet_plugin.losses.fused_function import FusedFullSum, FusedOptions
 from espnet_plugin.losses.options import FullSumOptions
 from espnet_plugin.losses.packed_joint import Activation
 from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
+from espnet_plugin.losses.restriction import Restriction
 from espnet_plugin.nn import JointNetwork
 
-FUSED_BACKENDS = ("torch", "triton")
+_ENGINES = {"torch": torch_engine, "triton": triton_engine}
 
 
 def fused_full_sum_loss(
@@ -38,6 +41,7 @@ def fused_full_sum_loss(
     infeasible: str = "inf",
     fastemit_lambda: float = 0.0,
     delay_penalty: float = 0.0,
+    restriction: Restriction | None = None,
     memory_budget: int | None = None,
     negligible: float | None = None,
     check: bool | None = None,
@@ -59,6 +63,7 @@ def fused_full_sum_loss(
         infeasible: as for :func:`full_sum_loss`.
         fastemit_lambda: as for :func:`full_sum_loss`.
         delay_penalty: as for :func:`full_sum_loss`.
+        restriction: as for :func:`full_sum_loss`; cells outside are not computed at all.
         memory_budget: bytes for the temporaries of one chunk (default: by device).
         negligible: see :class:`FusedOptions`; the default is the dtype's rounding, 0 computes
             the gradient of every cell that has any occupancy.
@@ -73,11 +78,14 @@ def fused_full_sum_loss(
     """
     check_reduction(reduction)
     check_infeasible(infeasible)
-    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty)
+    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty, restriction)
     _check(
         encoder_out, prediction_out, joint, targets, encoder_lengths, target_lengths, blank, check
     )
-    if backend not in ("auto", *FUSED_BACKENDS):
+    if restriction is not None:
+        restriction.check(len(encoder_out), encoder_out.shape[1], prediction_out.shape[1])
+    backend = resolve_backend(backend, encoder_out.device, options)
+    if backend not in _ENGINES:
         return full_sum_loss(
             joint(encoder_out[:, :, None], prediction_out[:, None]),  # [B, T, S+1, V]
             targets,
@@ -90,6 +98,7 @@ def fused_full_sum_loss(
             infeasible=infeasible,
             fastemit_lambda=fastemit_lambda,
             delay_penalty=delay_penalty,
+            restriction=restriction,
             check=check,
         )
     encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
@@ -98,7 +107,7 @@ def fused_full_sum_loss(
         return reduce_path_losses(encoder.sum((1, 2)), reduction, infeasible)
     labels = inputs.clean_targets(targets, target_lengths, blank)
     labels = torch.nn.functional.pad(labels, (0, 1), value=blank)  # [B, S+1]
-    fused = _fused_options(joint, encoder, memory_budget, negligible)
+    fused = _fused_options(joint, _ENGINES[backend](), memory_budget, negligible)
     with torch.autocast(encoder.device.type, enabled=False):
         losses: Tensor = FusedFullSum.apply(
             encoder,
@@ -115,9 +124,10 @@ def fused_full_sum_loss(
 
 
 def _fused_options(
-    joint: JointNetwork, encoder: Tensor, memory_budget: int | None, negligible: float | None
+    joint: JointNetwork, engine: Engine, memory_budget: int | None, negligible: float | None
 ) -> FusedOptions:
-    kind, weight = encoder.device.type, joint.output.weight
+    weight = joint.output.weight
+    kind = weight.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     activation: Activation | None = joint.activation
     if negligible is None:
@@ -128,6 +138,7 @@ def _fused_options(
         dtype,
         memory_budget,
         negligible,
+        engine,
     )
 
 

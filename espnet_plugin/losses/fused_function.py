@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from espnet_plugin.lattice import arc_posteriors, forward_scores, pack_steps
 from espnet_plugin.losses.dropout_mask import DropoutMask
+from espnet_plugin.losses.engine import Engine
 from espnet_plugin.losses.options import FullSumOptions
 from espnet_plugin.losses.packed_joint import Activation, JointInputs, PackedJoint
 
@@ -36,6 +37,7 @@ class FusedOptions:
         memory_budget: bytes for one chunk's temporaries, or None.
         negligible: occupancy, relative to 1 / (S_b + 1), below which a cell adds nothing to
             the gradient.
+        engine: plain torch or kernels.
     """
 
     activation: Activation | None
@@ -43,6 +45,7 @@ class FusedOptions:
     dtype: torch.dtype
     memory_budget: int | None
     negligible: float
+    engine: Engine
 
 
 def reachable_cells(
@@ -57,6 +60,32 @@ def reachable_cells(
     if topology == "monotonic":
         cells &= (label <= frame) & (labels - label <= ends - frame)
     return cells
+
+
+def _packed_joint(
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    dropout: DropoutMask | None,
+    options: FullSumOptions,
+    fused: FusedOptions,
+) -> PackedJoint:
+    """The joint of (encoder, prediction, weight, bias, labels)."""
+    inputs = JointInputs(
+        *tensors,
+        blank=options.blank,
+        activation=fused.activation,
+        dropout=dropout,
+        dtype=fused.dtype,
+    )
+    return PackedJoint(inputs, fused.engine.rows, fused.memory_budget)
+
+
+def _arc_grids(joint: PackedJoint, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Arc scores of the cells marked in bool [B, T, S+1], as grids; -inf elsewhere."""
+    listed = cells.view(-1).nonzero().squeeze(1)  # [C]
+    grids = torch.full((2, *cells.shape), -math.inf, dtype=joint.sum_dtype, device=cells.device)
+    for grid, scores in zip(grids, joint.arc_scores(listed), strict=True):
+        grid.view(-1)[listed] = scores
+    return grids[0], grids[1]
 
 
 class FusedFullSum(torch.autograd.Function):
@@ -81,56 +110,42 @@ class FusedFullSum(torch.autograd.Function):
         if fused.dropout > 0.0:
             rows = (batch * frames, batch * width)
             dropout = DropoutMask(fused.dropout, *rows, size, encoder.device)
-        joint = PackedJoint(
-            JointInputs(
-                encoder,
-                prediction,
-                weight,
-                bias,
-                labels,
-                options.blank,
-                fused.activation,
-                dropout,
-                fused.dtype,
-            ),
-            fused.memory_budget,
-        )
+        tensors = (encoder, prediction, weight, bias, labels)
+        joint = _packed_joint(tensors, dropout, options, fused)
         lengths, target_lengths = lengths.to(encoder.device), target_lengths.to(encoder.device)
-        reachable = reachable_cells(lengths, target_lengths, frames, width, options.topology)
-        cells = reachable.view(-1).nonzero().squeeze(1)  # [C]
-        grids = []
-        for scores in joint.arc_scores(cells):
-            grid = torch.full_like(reachable, -math.inf, dtype=scores.dtype)
-            grid.view(-1)[cells] = scores
-            grids.append(grid)
-        blank, label = grids[0], options.add_delay_penalty(grids[1][:, :, :-1], lengths)
+        cells = reachable_cells(lengths, target_lengths, frames, width, options.topology)
+        if options.restriction is not None:
+            cells &= options.restriction.cells
+        blank, label = _arc_grids(joint, cells)
+        blank, label = options.alter(blank, label[:, :, :-1], lengths)
         arcs = pack_steps(blank, label, lengths, target_lengths, options.topology)
         if not any(ctx.needs_input_grad):
-            return -forward_scores(arcs)[1].to(joint.sum_dtype)
-        blank_posterior, label_posterior, log_prob = arc_posteriors(arcs)
+            return -forward_scores(arcs, fused.engine.recursion)[1].to(joint.sum_dtype)
+        blank_posterior, label_posterior, log_prob = arc_posteriors(arcs, fused.engine.recursion)
         label_posterior *= 1.0 + options.fastemit_lambda
-        grids[0].copy_(blank_posterior)
-        grids[1].zero_()[:, :, :-1] = label_posterior
-        ctx.save_for_backward(*grids, target_lengths)
-        ctx.joint, ctx.negligible = joint, fused.negligible
+        posteriors = torch.zeros((2, *cells.shape), dtype=joint.sum_dtype, device=encoder.device)
+        posteriors[0] = blank_posterior
+        posteriors[1, :, :, :-1] = label_posterior
+        ctx.save_for_backward(*tensors, posteriors, target_lengths)
+        ctx.dropout, ctx.options, ctx.fused = dropout, options, fused
         return -log_prob.to(joint.sum_dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        blank, label, target_lengths = ctx.saved_tensors
-        joint: PackedJoint = ctx.joint
-        inputs = joint.inputs
-        floor = ctx.negligible / (target_lengths + 1).to(blank.dtype)[:, None, None]
-        cells = (blank + label > floor).view(-1).nonzero().squeeze(1)  # [C]
-        sequence = torch.div(cells, blank[0].numel(), rounding_mode="floor")
-        weight = -grad.to(blank.dtype).index_select(0, sequence)  # [C]
-        grads = joint.gradients(cells, *(weight * x.view(-1)[cells] for x in (blank, label)))
-        vocab_size = inputs.weight.shape[0]
+        encoder, prediction, weight, bias, labels, posteriors, target_lengths = ctx.saved_tensors
+        tensors = (encoder, prediction, weight, bias, labels)
+        joint = _packed_joint(tensors, ctx.dropout, ctx.options, ctx.fused)
+        floor = ctx.fused.negligible / (target_lengths + 1).to(posteriors.dtype)
+        cells = posteriors.sum(0) > floor[:, None, None]  # [B, T, S+1]
+        listed = cells.view(-1).nonzero().squeeze(1)  # [C]
+        sequence = torch.div(listed, cells[0].numel(), rounding_mode="floor")
+        weights = posteriors.view(2, -1)[:, listed] * -grad.to(posteriors.dtype)[sequence]
+        grads = joint.gradients(listed, weights[0], weights[1])
         results = (
-            grads.encoder.view(inputs.encoder.shape).to(inputs.encoder.dtype),
-            grads.prediction.view(inputs.prediction.shape).to(inputs.prediction.dtype),
-            grads.weight[:vocab_size].to(inputs.weight.dtype),
-            grads.bias[:vocab_size].to(inputs.bias.dtype),
+            grads.encoder.view(encoder.shape).to(encoder.dtype),
+            grads.prediction.view(prediction.shape).to(prediction.dtype),
+            grads.weight[: len(weight)].to(weight.dtype),
+            grads.bias[: len(bias)].to(bias.dtype),
         )
         return (*results, None, None, None, None, None)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from espnet_plugin.losses.dropout_mask import DropoutMask
+from espnet_plugin.losses.rows import RowEngine, sum_dtype
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -63,14 +64,18 @@ class PackedJoint:
 
     Args:
         inputs: see :class:`JointInputs`.
+        rows: who works on the rows of logits.
         memory_budget: bytes for one chunk's temporaries; None chooses by device.
     """
 
-    def __init__(self, inputs: JointInputs, memory_budget: int | None = None) -> None:
+    def __init__(
+        self, inputs: JointInputs, rows: RowEngine, memory_budget: int | None = None
+    ) -> None:
         self.inputs = inputs
+        self.rows = rows
         self.width = inputs.prediction.shape[1]  # S+1
         self.joint_size = inputs.encoder.shape[2]
-        self.sum_dtype = torch.float64 if inputs.weight.dtype == torch.float64 else torch.float32
+        self.sum_dtype = sum_dtype(inputs.weight)
         device = inputs.encoder.device
         self.weight, self.bias = self._pad_vocabulary()
         budget = (
@@ -86,7 +91,7 @@ class PackedJoint:
 
     def _pad_vocabulary(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with a multiple of 16 rows; the added symbols have probability 0."""
-        weight, bias = self.inputs.weight.to(self.inputs.dtype), self.inputs.bias.to(self.sum_dtype)
+        weight, bias = (x.to(self.inputs.dtype) for x in (self.inputs.weight, self.inputs.bias))
         extra = -weight.shape[0] % _LANES
         if extra == 0 or weight.shape[0] > 64 * _LANES:
             return weight, bias
@@ -133,10 +138,8 @@ class PackedJoint:
         return hidden * dropout.factors(frame_row, label_row, hidden.dtype)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """[R, J] -> [R, V] in the dtype sums are made in."""
-        if self.weight.dtype == self.sum_dtype:
-            return torch.addmm(self.bias, hidden, self.weight.t())
-        return (hidden.to(self.weight.dtype) @ self.weight.t()).to(self.sum_dtype) + self.bias
+        """[R, J] -> [R, V] in the dtype of the matrix products."""
+        return torch.addmm(self.bias, hidden.to(self.weight.dtype), self.weight.t())
 
     def chunks(self, cells: Tensor) -> Iterator[slice]:
         """Slices of the cell list that fit the memory budget."""
@@ -157,10 +160,9 @@ class PackedJoint:
         for part in self.chunks(cells):
             frame_row, label_row = self.rows_of(cells[part])
             hidden = self._drop(self._activate(frame_row, label_row)[1], frame_row, label_row)
-            log_probs = self._logits(hidden).log_softmax(1)  # [R, V]
-            blank[part] = log_probs[:, self.inputs.blank]
-            index = self.inputs.labels.view(-1).index_select(0, label_row)
-            label[part] = log_probs.gather(1, index[:, None]).squeeze(1)
+            following = self.inputs.labels.view(-1).index_select(0, label_row)
+            scores = self.rows.arc_scores(self._logits(hidden), following, self.inputs.blank)
+            blank[part], label[part] = scores
         return blank, label
 
     def gradients(self, cells: Tensor, blank: Tensor, label: Tensor) -> JointGradients:
@@ -179,17 +181,12 @@ class PackedJoint:
             frame_row, label_row = self.rows_of(cells[part])
             mixed, hidden = self._activate(frame_row, label_row)
             kept = self._drop(hidden, frame_row, label_row)
-            slope = self._logits(kept).softmax(1)  # [R, V], becomes d / d logits
-            slope.mul_((blank[part] + label[part]).neg_()[:, None])
-            slope[:, self.inputs.blank] += blank[part]
-            index = self.inputs.labels.view(-1).index_select(0, label_row)
-            slope.scatter_add_(1, index[:, None], label[part][:, None])
-            grads.bias.add_(slope.sum(0))
-            slope = slope.to(self.weight.dtype)
-            if self.weight.dtype == self.sum_dtype:
-                grads.weight.addmm_(slope.t(), kept)
-            else:
-                grads.weight.add_(slope.t() @ kept.to(self.weight.dtype))
+            following = self.inputs.labels.view(-1).index_select(0, label_row)
+            slope = self.rows.slopes(
+                self._logits(kept), following, self.inputs.blank, blank[part], label[part]
+            )  # [R, V]
+            grads.bias.add_(slope.sum(0, dtype=self.sum_dtype))
+            _add_product(grads.weight, slope.t(), kept)
             back = (slope @ self.weight).to(self.sum_dtype)  # [R, J]
             back = self._through_activation(self._drop(back, frame_row, label_row), mixed, hidden)
             grads.encoder.index_add_(0, frame_row, back)
@@ -204,6 +201,14 @@ class PackedJoint:
             activated = self._apply(leaf)
         (result,) = torch.autograd.grad(activated, leaf, back.to(activated.dtype))
         return result.to(self.sum_dtype)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, the product in the dtype of ``left``, the sum in that of ``total``."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right.to(left.dtype))
 
 
 @dataclass(frozen=True)

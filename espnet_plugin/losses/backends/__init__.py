@@ -10,6 +10,11 @@ Optional packages are imported when a backend is first used, never before.
 
 from __future__ import annotations
 
-from espnet_plugin.losses.backends.registry import Backend, available_backends, choose_backend
+from espnet_plugin.losses.backends.registry import (
+    Backend,
+    available_backends,
+    choose_backend,
+    resolve_backend,
+)
 
-__all__ = ["Backend", "available_backends", "choose_backend"]
+__all__ = ["Backend", "available_backends", "choose_backend", "resolve_backend"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,16 +43,29 @@ class Backend:
         """Whether the package it needs can be imported (without importing it)."""
         return self.requires is None or importlib.util.find_spec(self.requires) is not None
 
+    @property
+    def usable_devices(self) -> tuple[str, ...]:
+        """Device types it runs on here: Triton's interpreter adds the CPU."""
+        if self.requires == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+            return (*self.devices, "cpu")
+        return self.devices
+
+    @property
+    def available(self) -> bool:
+        """Whether it is installed and this machine has a device for it."""
+        present = "cpu" in self.usable_devices or torch.cuda.is_available()
+        return self.installed and present
+
     def lacks(self, device: torch.device, options: FullSumOptions) -> str | None:
         """Why this backend cannot serve a call, or None if it can."""
         if not self.installed:
             return f"needs the package {self.requires!r}: {self.install}"
-        if device.type not in self.devices:
+        if device.type not in self.usable_devices:
             return f"runs on {'/'.join(self.devices)}, not on {device.type}"
         if options.topology not in self.topologies:
             return f"knows the topology {'/'.join(self.topologies)}, not {options.topology}"
-        for name in ("fastemit_lambda", "delay_penalty"):
-            if getattr(options, name) and name not in self.options:
+        for name in options.altered:
+            if name not in self.options:
                 return f"has no {name}"
         return None
 
@@ -62,7 +76,7 @@ class Backend:
 
 
 _HERE = "espnet_plugin.losses.backends"
-_ALL_OPTIONS = ("fastemit_lambda", "delay_penalty")
+_ALL_OPTIONS = ("fastemit_lambda", "delay_penalty", "restriction")
 _BOTH = ("monotonic", "rnnt")
 _EVERYWHERE = ("cpu", "cuda", "mps", "xpu")
 
@@ -70,6 +84,15 @@ BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("torch", f"{_HERE}.torch_backend", None, "", _BOTH, _EVERYWHERE, _ALL_OPTIONS),
+        Backend(
+            "triton",
+            f"{_HERE}.triton_backend",
+            "triton",
+            "pip install triton (it comes with torch for CUDA on Linux)",
+            _BOTH,
+            ("cuda",),
+            _ALL_OPTIONS,
+        ),
         Backend(
             "torchaudio",
             f"{_HERE}.torchaudio_backend",
@@ -95,24 +118,28 @@ _PREFERENCE = ("triton", "torch")
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends whose packages are installed, ``auto`` excluded."""
-    return tuple(name for name, backend in BACKENDS.items() if backend.installed)
+    """Names of the backends that can run on this machine, ``auto`` excluded."""
+    return tuple(name for name, backend in BACKENDS.items() if backend.available)
 
 
-def choose_backend(name: str, device: torch.device, options: FullSumOptions) -> LossFunction:
-    """Loss function of the backend ``name`` (or of the best one, for ``auto``).
+def resolve_backend(name: str, device: torch.device, options: FullSumOptions) -> str:
+    """Check that the backend ``name`` can serve a call; find the best one for ``auto``.
 
     Raises:
         ValueError: unknown name, or a backend that cannot serve the call, with the reason.
         ImportError: the backend's package is not installed; says what to install.
     """
     if name == "auto":
-        names = (choice for choice in _PREFERENCE if choice in BACKENDS)
-        name = next(n for n in names if BACKENDS[n].lacks(device, options) is None)
+        return next(n for n in _PREFERENCE if BACKENDS[n].lacks(device, options) is None)
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {('auto', *BACKENDS)}, got {name!r}")
     reason = BACKENDS[name].lacks(device, options)
     if reason is not None:
         error = ValueError if BACKENDS[name].installed else ImportError
         raise error(f"backend {name!r} {reason}")
-    return BACKENDS[name].load()
+    return name
+
+
+def choose_backend(name: str, device: torch.device, options: FullSumOptions) -> LossFunction:
+    """Loss function of the backend that :func:`resolve_backend` finds; raises as it does."""
+    return BACKENDS[resolve_backend(name, device, options)].load()

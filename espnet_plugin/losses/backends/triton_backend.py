@@ -1,0 +1,20 @@
+"""Triton kernels: CUDA devices (and the CPU under TRITON_INTERPRET=1, for tests)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from espnet_plugin.losses.engine import triton_engine
+from espnet_plugin.losses.grid import grid_full_sum
+from espnet_plugin.losses.options import FullSumOptions
+
+
+def loss(
+    logits: Tensor,
+    targets: Tensor,
+    lengths: Tensor,
+    target_lengths: Tensor,
+    options: FullSumOptions,
+) -> Tensor:
+    """See the package's docstring."""
+    return grid_full_sum(logits, targets, lengths, target_lengths, options, triton_engine())

@@ -1,0 +1,34 @@
+"""The two pieces of a full-sum loss that exist in plain torch and as kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espnet_plugin.lattice import Recursion, accumulate
+from espnet_plugin.losses.rows import RowEngine, TorchRows
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Row-wise work on logits, and the recursion over the lattice.
+
+    Attributes:
+        rows: log-softmax, gather and their gradient.
+        recursion: see :func:`espnet_plugin.lattice.accumulate`.
+    """
+
+    rows: RowEngine
+    recursion: Recursion
+
+
+def torch_engine() -> Engine:
+    """Plain torch, any device."""
+    return Engine(TorchRows(), accumulate)
+
+
+def triton_engine() -> Engine:
+    """Triton kernels; imports Triton."""
+    from espnet_plugin.lattice import triton_recursion
+    from espnet_plugin.losses.triton_rows import TritonRows
+
+    return Engine(TritonRows(), triton_recursion.accumulate)
