@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from espnet_plugin.bin.pipeline_options import parse_rate
 from espnet_plugin.data.kaldi_files import read_table, some
-from espnet_plugin.data.model_frames import parse_rate
 from espnet_plugin.stages.fingerprint import fingerprint
 from espnet_plugin.stages.state import write_atomically
 

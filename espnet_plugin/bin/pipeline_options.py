@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.data.model_frames import parse_rate
 from espnet_plugin.stages.options import FEATS_TYPES, RunOptions
 
 #: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
@@ -22,6 +21,14 @@ def str2bool(text: str) -> bool:
     if text.lower() in ("false", "no", "0"):
         return False
     raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def parse_rate(text: str) -> int:
+    """``16000`` or ``16k``, ESPnet's manner."""
+    number, thousand, rest = text.lower().partition("k")
+    if not number.isdigit() or rest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sampling rate such as 16000 or 16k")
+    return int(number) * (1000 if thousand else 1)
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Print the ESPnet configuration of a train stage, as the pipeline's YAML gives it after merging.
 
-    python -m espnet_plugin.bin.show_config --config conf/train_progressive.yaml --stage viterbi
+python -m espnet_plugin.bin.show_config --config conf/train_progressive.yaml --stage viterbi
 """
 
 from __future__ import annotations

@@ -218,23 +218,13 @@ fi
 if wanted 4; then
     log "step 4: check data"
     run show_config --config "${asr_config}" >"${dump}/model.yaml"
-    for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
-        options=(--data_dir "${org}/${data_set}" --feats_type "${feats_type}" --nj "${nj}"
-            --cache "${dump}/.cache_${data_set}" --write_filtered "${dump}/${data_set}"
-            --max_skipped "${max_skipped}")
-        if [ "${feats_type}" = raw ]; then
-            options+=(--fs "${fs}")
-        fi
-        case " ${tests[*]} " in
-            *" ${data_set} "*) options+=(--evaluation) ;;
-            *) options+=(--config "${dump}/model.yaml" "${tokens[@]}"
-                --token_list "${token_dir}/tokens.txt") ;;
-        esac
-        run check_data "${options[@]}"
-        if [ "${feats_type}" = extracted ]; then
-            cp "${org}/${data_set}/feats_dim" "${dump}/${data_set}/feats_dim"
-        fi
-    done
+    options=(--feats_type "${feats_type}" --nj "${nj}" --max_skipped "${max_skipped}"
+        --config "${dump}/model.yaml" "${tokens[@]}" --token_list "${token_dir}/tokens.txt")
+    if [ "${feats_type}" = raw ]; then
+        options+=(--fs "${fs}")
+    fi
+    run check_sets --org "${org}" --dump "${dump}" --train_sets "${train_set}" "${valid_set}" \
+        --test_sets "${tests[@]}" -- "${options[@]}"
 fi
 
 tag=${asr_tag:-$(basename "${asr_config}" .yaml)_${feats_type}_$(basename "${token_dir}")}

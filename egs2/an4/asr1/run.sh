@@ -14,7 +14,7 @@ done
 set -- "${others[@]}"
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# shellcheck source=../../TEMPLATE/asr1/db.sh
+# shellcheck source=/dev/null
 . ./db.sh
 root=${root:-${AN4}}
 

@@ -95,8 +95,8 @@ def test_killed_at_random_moments_gives_the_same_result(corpus: Path, arguments:
     environment = {**os.environ, "FAKE_PAUSE": "0.08"}
     generator = random.Random(1)
     for _ in range(8):
-        process = subprocess.Popen(command, env=environment, start_new_session=True,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL)  # fmt: skip
         try:
             process.wait(0.5 + generator.random() * 0.6)
         except subprocess.TimeoutExpired:
