@@ -1,12 +1,21 @@
-"""How many frames a model makes of an utterance, from its ESPnet configuration."""
+"""How many frames a model makes of an utterance, from its ESPnet configuration.
+
+Without torch, so that the data check starts at once: its workers and its command need only numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from espnet_plugin.nn.chunking import Subsampling
+
+class Subsampling(NamedTuple):
+    """T = floor((T' - offset) / factor), the rule of `espnet_plugin.nn.chunking.Subsampling`."""
+
+    factor: int
+    offset: int
+
 
 # T = floor((T' - offset) / factor) of ESPnet's input layers without padding
 INPUT_LAYERS = {
@@ -41,7 +50,7 @@ class ModelFrames:
             return None
         # ESPnet's STFT pads by half a window at both ends
         frames = length if self.hop is None else length // self.hop + 1
-        return self.subsampling.encoder_frames(frames)
+        return max((frames - self.subsampling.offset) // self.subsampling.factor, 0)
 
 
 def parse_rate(value: Any) -> int:

@@ -16,9 +16,8 @@ from espnet_plugin.data import measure_all
 from espnet_plugin.data.check import CheckOptions, Report, check_data_dir
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import Lexicon
-from espnet_plugin.data.model_frames import ModelFrames
+from espnet_plugin.data.model_frames import ModelFrames, Subsampling
 from espnet_plugin.data.text_units import characters
-from espnet_plugin.nn.chunking import Subsampling
 
 UTTERANCES = ("a-1", "a-2", "b-1", "b-2")
 TEXT = {"a-1": "AB", "a-2": "B A", "b-1": "A", "b-2": "BA"}

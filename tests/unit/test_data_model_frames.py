@@ -8,11 +8,12 @@ import torch
 from espnet_plugin.data.model_frames import (
     INPUT_LAYERS,
     ModelFrames,
+    Subsampling,
     frames_from_config,
     parse_rate,
     parse_subsampling,
 )
-from espnet_plugin.nn.chunking import Subsampling
+from espnet_plugin.nn import chunking
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,10 @@ def test_input_layers_of_espnet(layer: str, kind: str) -> None:
         mask = torch.ones(1, 1, length, dtype=torch.bool)
         frames, kept = network(torch.zeros(1, length, 40), mask)
         frames = frames[0] if isinstance(frames, tuple) else frames
-        assert INPUT_LAYERS[layer].encoder_frames(length) == frames.size(1) == int(kept.sum())
+        found = ModelFrames(subsampling=INPUT_LAYERS[layer]).encoder_frames(length)
+        assert found == frames.size(1) == int(kept.sum())
+        # the model's own rule has the same parameters
+        assert found == chunking.Subsampling(*INPUT_LAYERS[layer]).encoder_frames(length)
 
 
 def test_our_front_end_pads() -> None:
