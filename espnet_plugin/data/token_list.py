@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
@@ -57,6 +58,9 @@ def character_tokens(transcripts: Iterable[str]) -> list[str]:
 def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) -> list[str]:
     """Train a sentencepiece model into ``bpe.model`` and ``bpe.vocab``; return its pieces.
 
+    A model that was made from the same text with the same options is kept: training is not the
+    same to the last bit everywhere, and a model anew would make everything trained with it stale.
+
     Args:
         size: number of pieces, sentencepiece's own three symbols included (ESPnet's ``nbpe``).
         mode: ``unigram`` or ``bpe``.
@@ -66,12 +70,25 @@ def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) ->
     """
     import sentencepiece
 
-    folder.mkdir(parents=True, exist_ok=True)
-    text = folder / "train.txt"
-    write_text_atomically(text, "".join(f"{transcript}\n" for transcript in transcripts))
+    content = "".join(f"{transcript}\n" for transcript in transcripts)
+    stamp = hashlib.sha256(f"{size} {mode}\n{content}".encode()).hexdigest() + "\n"
+    model, origin = folder / "bpe.model", folder / "made_from"
+    if not (model.is_file() and origin.is_file() and origin.read_text() == stamp):
+        write_text_atomically(folder / "train.txt", content)
+        origin.unlink(missing_ok=True)
+        _run_sentencepiece(folder, size, mode)
+        write_text_atomically(origin, stamp)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    # the first three pieces are <unk>, <s> and </s>
+    return [pieces.id_to_piece(n) for n in range(3, pieces.get_piece_size())]
+
+
+def _run_sentencepiece(folder: Path, size: int, mode: str) -> None:
+    import sentencepiece
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            input=str(text),
+            input=str(folder / "train.txt"),
             vocab_size=size,
             model_type=mode,
             model_prefix=str(folder / "bpe"),
@@ -81,13 +98,6 @@ def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) ->
         )
     except RuntimeError as error:
         raise ValueError(
-            f"{text}: sentencepiece cannot make {size} pieces: {str(error).strip()}; change --nbpe"
+            f"{folder / 'train.txt'}: sentencepiece cannot make {size} pieces: "
+            f"{str(error).strip()}; change --nbpe"
         ) from error
-    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "bpe.model"))
-    # the first three pieces are <unk>, <s> and </s>
-    return [model.id_to_piece(n) for n in range(3, model.get_piece_size())]
-
-
-def token_ids(tokens: Sequence[str], index: Mapping[str, int]) -> list[int]:
-    """Indices of tokens, unknown ones as ``<unk>``."""
-    return [index.get(token, index.get(UNKNOWN, -1)) for token in tokens]

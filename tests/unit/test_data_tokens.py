@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_sentencepiece_in_espnets_layout(text: Path, tmp_path: Path) -> None:
     tokenize = make_tokenizer("bpe", tmp_path / "bpe_unigram16/bpe.model")
     assert set(tokenize("THE CAT SAT ON A HAT")) <= set(tokens)
     assert "".join(tokenize("THE CAT")) == "▁THE▁CAT"
+
+    # the same text again keeps the model, another one does not
+    model = tmp_path / "bpe_unigram16/bpe.model"
+    os.utime(model, (1, 1))
+    assert make_tokens.main([*common, "--nbpe", "16"]) == 0 and model.stat().st_mtime == 1
+    text.write_text(sentences + "v HAT HAT HAT\n", encoding="utf-8")
+    assert make_tokens.main([*common, "--nbpe", "16"]) == 0 and model.stat().st_mtime > 1
 
 
 def test_more_pieces_than_the_text_has(
