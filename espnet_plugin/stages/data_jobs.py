@@ -130,7 +130,7 @@ def _align(
     if settings.get("source", "encoder") == "encoder" and float(settings.get("prior_scale", 0)):
         settings["prior_file"] = str(_prior(folder, settings, options, model, data, tick, show))
     else:
-        settings.pop("prior_scale", None)
+        settings["prior_scale"] = 0  # said aloud: the program's own default is the paper's
 
     def command(key_file: str, output: str) -> list[str]:
         return job_arguments(options, model, data, settings, key_file, output)

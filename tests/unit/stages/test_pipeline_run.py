@@ -222,7 +222,7 @@ def test_realignment_is_compared_with_the_first(corpus: Path, arguments: list[st
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     train.main(arguments)
     log = (corpus / "exp/t/realignment/logdir/log.1").read_text()
-    assert "--source transducer" in log and "--batch_size 3" in log and "prior" not in log
+    assert "--source transducer" in log and "--batch_size 3" in log and "prior_file" not in log
 
 
 def test_two_runners_on_one_folder(
