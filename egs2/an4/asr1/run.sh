@@ -26,5 +26,5 @@ root=${root:-${AN4}}
     --token_type char \
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
-    ${root:+--local_data_opts "--an4_root $(printf %q "${root}")"} \
+    --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")}" \
     "$@"
