@@ -12,11 +12,14 @@ from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.internal_lm import internal_lm_log_probs
 from espnet_plugin.search.levenshtein import label_risk, levenshtein
+from espnet_plugin.search.lexicon_search import LexiconOptions, LexiconSearch, lexicon_search
 from espnet_plugin.search.lm_adapter import LmAdapter
 from espnet_plugin.search.nbest import NbestEntry, make_nbest, posteriors, rescore
 from espnet_plugin.search.ngram import NgramModel, NgramScorer, read_arpa
+from espnet_plugin.search.prefix_tree import LexiconEntry, PrefixTree, lexicon_entries
 from espnet_plugin.search.realign import forced_align_transducer
 from espnet_plugin.search.scorers import LabelScorer
+from espnet_plugin.search.word_lm import WordNgram, WordScorer
 from espnet_plugin.search.word_output import (
     TimedWord,
     ctm_lines,
@@ -31,11 +34,17 @@ __all__ = [
     "Hypothesis",
     "LabelPrior",
     "LabelScorer",
+    "LexiconEntry",
+    "LexiconOptions",
+    "LexiconSearch",
     "LmAdapter",
     "NbestEntry",
     "NgramModel",
     "NgramScorer",
+    "PrefixTree",
     "TimedWord",
+    "WordNgram",
+    "WordScorer",
     "alignment_quality",
     "beam_search",
     "ctm_lines",
@@ -47,6 +56,8 @@ __all__ = [
     "label_frames",
     "label_risk",
     "levenshtein",
+    "lexicon_entries",
+    "lexicon_search",
     "make_nbest",
     "posteriors",
     "read_arpa",

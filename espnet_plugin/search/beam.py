@@ -25,11 +25,10 @@ from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.beam_state import NEG_INF, Beam
 from espnet_plugin.search.history import NO_KEY, ROOT_KEY, HistoryTree, extend_key
 from espnet_plugin.search.hypothesis import Hypothesis
-from espnet_plugin.search.internal_lm import internal_lm_from_projected
 from espnet_plugin.search.prediction_cache import make_prediction_cache
 from espnet_plugin.search.recombine import combine, recombine
+from espnet_plugin.search.scorer_set import ScorerSet
 from espnet_plugin.search.scorers import LabelScorer
-from espnet_plugin.search.state import put_rows, take_rows
 
 # "context" merges after the states were advanced; so many candidates per beam slot take part.
 CANDIDATES_PER_SLOT = 4
@@ -110,12 +109,12 @@ class BeamSearch:
         scorers: Sequence[tuple[LabelScorer, float]] = (),
     ) -> None:
         self._joint, self._options = joint, options
-        self._scorers = [scorer for scorer, _ in scorers]
         self._vocab = joint.output.weight.shape[0]
         with torch.no_grad():
             self._cache = make_prediction_cache(prediction, joint, blank=options.blank)
-        ilm = [] if options.ilm_scale is None else [-options.ilm_scale]
-        self._scales = ilm + [scale for _, scale in scorers]  # P, as in Beam.parts
+        self._scorers = ScorerSet(joint, scorers, options.ilm_scale, options.blank)
+        # Some equalities only show once the states were advanced: then merge after extending.
+        self._merges_late = options.recombination == "context"
 
     @torch.no_grad()
     def search(
@@ -150,15 +149,15 @@ class BeamSearch:
             key=zeros + ROOT_KEY,
             parent_key=zeros + NO_KEY,
             last=zeros + self._options.blank,
-            parts=encoder.new_zeros(batch, len(self._scales), dtype=dtype),
+            parts=encoder.new_zeros(batch, len(self._scorers), dtype=dtype),
             projected=projected,
             prediction_state=state,
-            scorer_states=tuple(scorer.start(batch) for scorer in self._scorers),
+            scorer_states=self._scorers.start(batch),
             label_parts=None,
             bonus=None,
             fresh=torch.ones(batch, dtype=torch.bool, device=encoder.device),
         )
-        return self._with_bonus(beam)
+        return self._with_bonus(self._started(beam))
 
     # One frame -------------------------------------------------------------------------------
 
@@ -184,7 +183,7 @@ class BeamSearch:
 
     def _monotonic(self, beam: Beam, stay: Tensor, labels: Tensor, t: int) -> Beam:
         options = self._options
-        if options.recombination == "context":
+        if self._merges_late:
             labels[..., options.blank] = stay
             many = self._extend(beam, labels, CANDIDATES_PER_SLOT * options.beam, t)
             return self._pruned(self._recombined(many))
@@ -223,10 +222,10 @@ class BeamSearch:
                 labels.masked_fill_(labels < limit, NEG_INF)
             if not bool((labels > NEG_INF).any()):
                 break
-            context = options.recombination == "context"
-            count = options.beam * (CANDIDATES_PER_SLOT if context else 1)
+            late = self._merges_late
+            count = options.beam * (CANDIDATES_PER_SLOT if late else 1)
             level = self._extend(level, labels, count, t)
-            level = self._with_bonus(self._pruned(self._recombined(level) if context else level))
+            level = self._with_bonus(self._pruned(self._recombined(level) if late else level))
         assert done is not None
         return done
 
@@ -262,7 +261,7 @@ class BeamSearch:
             fresh_node = emitted | moved
         new.node = self._history.add(new.node, parent, node_label, t, fresh_node)
         if new.label_parts is not None:
-            index = label[:, None, None].expand(-1, len(self._scales), 1)
+            index = label[:, None, None].expand(-1, len(self._scorers), 1)
             gained = new.label_parts.gather(2, index).squeeze(2)  # [R, P]
             new.parts = new.parts + gained.masked_fill(~emitted[:, None], 0.0)
         new.parent_key = torch.where(emitted, new.key, new.parent_key)
@@ -272,29 +271,12 @@ class BeamSearch:
         new.projected, new.prediction_state = self._cache.advance(
             new.projected, new.prediction_state, label, emitted
         )
-        new.scorer_states = self._advanced(new, label, emitted)
-        return new
-
-    def _advanced(self, beam: Beam, label: Tensor, emitted: Tensor) -> tuple[Any, ...]:
-        if not self._scorers:
-            return ()
-        rows = emitted.nonzero().flatten()
-        if rows.numel() == 0:
-            return beam.scorer_states
-        return tuple(
-            put_rows(state, rows, scorer.advance(take_rows(state, rows), label[rows]))
-            for scorer, state in zip(self._scorers, beam.scorer_states, strict=True)
-        )
+        new.scorer_states = self._scorers.advance(new.scorer_states, label, emitted)
+        return self._extended(new, label, emitted, t)
 
     def _recombined(self, beam: Beam) -> Beam:
         """Equal hypotheses added up; the merged-away ones keep their slot with score -inf."""
-        key = beam.key
-        if self._options.recombination == "context":
-            key = self._cache.context_key(beam.prediction_state, beam.key)
-            for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
-                part = scorer.key(state)
-                key = extend_key(key, beam.key if part is None else part)
-        keys = key.view(beam.batch, beam.width)
+        keys = self._keys(beam).view(beam.batch, beam.width)
         beam.score = recombine(beam.score, keys, self._options.semiring)
         return beam
 
@@ -308,50 +290,35 @@ class BeamSearch:
 
     def _with_bonus(self, beam: Beam) -> Beam:
         """Language-model scores of the next label for the hypotheses that are new."""
-        if not self._scales:
-            return beam
-        first = beam.label_parts is None
         rows = beam.fresh.nonzero().flatten()
-        if rows.numel() == 0:
-            return beam
-        parts, states = [], []
-        if self._options.ilm_scale is not None:
-            parts.append(
-                internal_lm_from_projected(
-                    beam.projected[rows], self._joint, blank=self._options.blank
-                )
-            )
-        for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
-            log_probs, new = scorer.score(take_rows(state, rows))
-            if log_probs.shape[-1] != self._vocab:
-                raise ValueError(
-                    f"{type(scorer).__name__} has {log_probs.shape[-1]} labels, the transducer "
-                    f"{self._vocab}: the language model has another vocabulary"
-                )
-            parts.append(log_probs)
-            states.append(put_rows(state, rows, new))
-        label_parts = torch.stack([part.to(beam.score) for part in parts], 1)  # [F, P, V]
-        label_parts[..., self._options.blank] = 0.0
-        scales = label_parts.new_tensor(self._scales)
-        bonus = (label_parts * scales[:, None]).sum(1)  # [F, V]
-        # A label ruled out (-inf) by one scorer stays so under a negative or zero scale.
-        bonus.masked_fill_(torch.isnan(bonus) | (label_parts == NEG_INF).any(1), NEG_INF)
-        beam.label_parts = label_parts if first else put_rows(beam.label_parts, rows, label_parts)
-        beam.bonus = bonus if first else put_rows(beam.bonus, rows, bonus)
-        beam.scorer_states = tuple(states)
+        self._scorers.refresh(beam, rows)
         beam.fresh = torch.zeros_like(beam.fresh)
         return beam
+
+    # What a lexicon adds (lexicon_search.py) -----------------------------------------------------
+
+    def _started(self, beam: Beam) -> Beam:
+        """The first beam, before anything was scored."""
+        return beam
+
+    def _extended(self, beam: Beam, label: Tensor, emitted: Tensor, t: int) -> Beam:
+        """A beam whose rows just took ``label`` [R], where ``emitted`` [R]."""
+        return beam
+
+    def _keys(self, beam: Beam) -> Tensor:
+        """[R] int64, equal for hypotheses that are to be added up."""
+        if self._options.recombination == "history":
+            return beam.key
+        key = self._cache.context_key(beam.prediction_state, beam.key)
+        for part in self._scorers.keys(beam.scorer_states):
+            key = extend_key(key, beam.key if part is None else part)
+        return key
 
     # Results ---------------------------------------------------------------------------------
 
     def _finish(self, beam: Beam) -> Beam:
         """Add the end-of-sentence scores and sort again."""
-        offset = len(self._scales) - len(self._scorers)
-        for i, (scorer, state) in enumerate(zip(self._scorers, beam.scorer_states, strict=True)):
-            final = scorer.final(state).to(beam.score)  # [R]
-            beam.parts = beam.parts.clone()
-            beam.parts[:, offset + i] += final
-            beam.score = beam.score + self._scales[offset + i] * final.view_as(beam.score)
+        self._scorers.finish(beam)
         return self._pruned(beam)
 
     def _read(self, ended: list[Beam], nbest: int) -> list[list[Hypothesis]]:
@@ -359,26 +326,21 @@ class BeamSearch:
         results: list[list[Hypothesis]] = []
         for beam in reversed(ended):  # the shortest utterances ended first
             kept = beam.take(self._all_slots(beam)[:, :nbest], beam.score[:, :nbest])
-            histories = self._history.read(kept.node)
-            scores, parts = kept.score.tolist(), kept.parts.tolist()
+            found = self._hypotheses(kept)
             for b in range(kept.batch):
-                row = range(b * kept.width, (b + 1) * kept.width)
-                results.append(
-                    [
-                        self._hypothesis(histories[r], scores[b][k], parts[r])
-                        for k, r in enumerate(row)
-                        if scores[b][k] > NEG_INF
-                    ]
-                )
+                row = found[b * kept.width : (b + 1) * kept.width]
+                results.append([h for h in row if h is not None])
         return results
 
-    def _hypothesis(
-        self, history: tuple[tuple[int, ...], tuple[int, ...]], score: float, parts: list[float]
-    ) -> Hypothesis:
-        tokens, frames = history
-        acoustic = score - sum(
-            scale * part for scale, part in zip(self._scales, parts, strict=True)
-        )
-        ilm = parts[0] if self._options.ilm_scale is not None else 0.0
-        lms = tuple(parts[len(parts) - len(self._scorers) :])
-        return Hypothesis(tokens, score, acoustic, ilm, lms, frames)
+    def _hypotheses(self, beam: Beam) -> list[Hypothesis | None]:
+        """All R rows; None for a free slot."""
+        histories = self._history.read(beam.node)
+        scores, parts = beam.score.flatten().tolist(), beam.parts.tolist()
+        return [
+            None
+            if score == NEG_INF
+            else Hypothesis(
+                tokens, score, score - self._scorers.total(part), *self._scorers.split(part), frames
+            )
+            for (tokens, frames), score, part in zip(histories, scores, parts, strict=True)
+        ]

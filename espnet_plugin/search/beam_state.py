@@ -33,6 +33,7 @@ class Beam:
         label_parts: [R, P, V] of the next label under each scorer, or None without scorers.
         bonus: [R, V] scaled sum of ``label_parts``, 0 at blank, or None without scorers.
         fresh: [R] a label was emitted since ``label_parts`` was computed.
+        lexical: Tensors of a lexicon search, R rows each; empty without a lexicon.
     """
 
     width: int
@@ -48,6 +49,7 @@ class Beam:
     label_parts: Tensor | None
     bonus: Tensor | None
     fresh: Tensor
+    lexical: tuple[Tensor, ...] = ()
 
     @property
     def batch(self) -> int:

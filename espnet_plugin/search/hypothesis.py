@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Hypothesis:
     """One recognised label sequence.
 
-    ``score = am_score - ilm_scale * ilm_score + sum_i scale_i * lm_scores[i]`` (+ the word part
-    in a lexicon search). All parts are natural-log probabilities *before* scaling, so that scales
-    can be changed afterwards (:func:`espnet_plugin.search.rescore`).
+    ``score = am_score - ilm_scale * ilm_score + sum_i scale_i * lm_scores[i]``, in a lexicon search
+    plus ``pronunciation_scale * pronunciation_score``. All parts are natural-log probabilities
+    *before* scaling, so that scales can be changed afterwards
+    (:func:`espnet_plugin.search.rescore`).
 
     Attributes:
         tokens: Label indices, without blank.
@@ -19,10 +20,12 @@ class Hypothesis:
         am_score: log P(tokens | x) as far as the beam has seen it: exact for an unpruned beam, a
             lower bound otherwise. In greedy search and in ``max`` mode the score of one path.
         ilm_score: Internal language model's log-probability of the tokens (0 if not used).
-        lm_scores: One log-probability per language model, in the order the scorers were given.
+        lm_scores: One log-probability per language model, in the order the scorers were given;
+            the word-level model of a lexicon search comes last.
         frames: Encoder frame at which each token was emitted, same length as ``tokens``.
         words: Words of a lexicon search, else empty.
         word_frames: (first, last) encoder frame of each word, same length as ``words``.
+        pronunciation_score: Log of the pronunciation variants' probabilities.
     """
 
     tokens: tuple[int, ...]
@@ -33,3 +36,4 @@ class Hypothesis:
     frames: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
     word_frames: tuple[tuple[int, int], ...] = ()
+    pronunciation_score: float = 0.0

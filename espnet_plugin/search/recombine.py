@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 SEMIRINGS = ("full_sum", "max")
+NEG_INF = float("-inf")
 
 
 def combine(first: Tensor, second: Tensor, semiring: str) -> Tensor:
@@ -23,12 +24,18 @@ def recombine(scores: Tensor, keys: Tensor, semiring: str) -> Tensor:
 
     The others get -inf. Ties are won by the lower index.
     """
-    equal = keys[:, :, None] == keys[:, None, :]  # [B, M, M]
-    theirs = scores[:, None, :].expand_as(equal)
-    mine = scores[:, :, None]
-    order = torch.arange(scores.shape[1], device=scores.device)
-    earlier = order[None, :] < order[:, None]  # [M, M]
-    beaten = (equal & ((theirs > mine) | ((theirs == mine) & earlier))).any(2)  # [B, M]
-    masked = theirs.masked_fill(~equal, float("-inf"))
-    total = masked.logsumexp(2) if semiring == "full_sum" else masked.amax(2)
-    return total.masked_fill(beaten, float("-inf"))
+    # Best first, then by key: each run of equal keys begins with its best member.
+    by_score = scores.argsort(dim=1, descending=True, stable=True)
+    order = by_score.gather(1, keys.gather(1, by_score).argsort(dim=1, stable=True))
+    sorted_keys, sorted_scores = keys.gather(1, order), scores.gather(1, order)
+    begins = torch.ones_like(sorted_keys, dtype=torch.bool)
+    begins[:, 1:] = sorted_keys[:, 1:] != sorted_keys[:, :-1]
+    total = sorted_scores
+    if semiring == "full_sum":
+        run = begins.long().cumsum(1) - 1  # [B, M] number of the run
+        best = torch.full_like(scores, NEG_INF).scatter_reduce(1, run, total, "amax")
+        best = best.gather(1, run).clamp_min(torch.finfo(scores.dtype).min)
+        share = torch.zeros_like(scores).scatter_add(1, run, (total - best).exp())
+        total = best + share.gather(1, run).log()
+    total = total.masked_fill(~begins | (sorted_scores == NEG_INF), NEG_INF)
+    return torch.empty_like(scores).scatter_(1, order, total)
