@@ -4,26 +4,28 @@
     python -m espnet_plugin.bin.score --ref data/test/text --hyp decode/text --out decode
     python -m espnet_plugin.bin.score --exp exp/tag --data_dir data --sets dev test \\
         --compare full_sum_beam8 mbr_beam8
+    python -m espnet_plugin.bin.score --exp exp/a exp/b --data_dir data --sets test \\
+        --results RESULTS.md --compare a/mbr_beam8 b/full_sum_beam8
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from espnet_plugin.corpora.kaldi_dir import write_text_atomically
 from espnet_plugin.data.filtered import SKIPPED
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import TOKEN_TYPES, Tokenizer, characters, make_tokenizer
 from espnet_plugin.report.training_table import training_notes
-from espnet_plugin.scoring.bootstrap import paired_bootstrap
+from espnet_plugin.scoring.compare import compare
 from espnet_plugin.scoring.decode_dirs import find_decodings, read_transcripts
 from espnet_plugin.scoring.edit_distance import EDIT_COSTS, SCLITE_COSTS, Costs, Counts
-from espnet_plugin.scoring.results import UNITS, results_markdown, results_table
+from espnet_plugin.scoring.results import Results, results_markdown, results_table
 from espnet_plugin.scoring.score_set import UtteranceCounts, score_set, score_units
 
 Scores = dict[str, dict[str, UtteranceCounts]]  # {"WER": {"full_sum_beam8/test": ...}}
@@ -35,7 +37,9 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     whole = parser.add_argument_group("every decoding of a pipeline")
-    whole.add_argument("--exp", type=Path, help="folder of the pipeline, <expdir>/<tag>")
+    whole.add_argument(
+        "--exp", type=Path, nargs="+", help="folder of the pipeline, <expdir>/<tag>; or several"
+    )
     whole.add_argument("--data_dir", type=Path, help="where <set>/text lies")
     whole.add_argument("--sets", nargs="+", default=[], help="names of the data sets")
     whole.add_argument("--results", type=Path, help="default: <exp>/RESULTS.md")
@@ -59,7 +63,11 @@ def get_parser() -> argparse.ArgumentParser:
         help="fewest edits, or NIST sclite's weights (4 a substitution, 3 a gap)",
     )
     parser.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="bootstrap interval of WER(B) - WER(A)"
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="bootstrap interval of WER(B) - WER(A); A and B: <train stage>_<decoding>, of several "
+        "experiments <tag>/<train stage>_<decoding>",
     )
     parser.add_argument("--unit", choices=("utterance", "speaker"), default="utterance")
     parser.add_argument("--draws", type=int, default=10000, help="resampled test sets")
@@ -73,7 +81,7 @@ def main(cmd: list[str] | None = None) -> int:
     args = parser.parse_args(cmd)
     try:
         if args.exp is not None and args.data_dir is not None and args.sets:
-            _score_pipeline(args)
+            _score_pipelines(args)
         elif args.ref is not None and args.hyp is not None and args.out is not None:
             _score_pair(args)
         else:
@@ -106,65 +114,68 @@ def _score_pair(args: argparse.Namespace) -> None:
         print(f"{unit} ({folder}/result.txt)\n\n" + results_table({name: total(counts)}))
 
 
-def _score_pipeline(args: argparse.Namespace) -> None:
+def _score_pipelines(args: argparse.Namespace) -> None:
+    if len(args.exp) > 1 and args.results is None:
+        raise ValueError("several experiments: say with --results where their tables go")
+    if len({exp.name for exp in args.exp}) < len(args.exp):
+        raise ValueError("the experiments need different folder names")
+    everything = {exp.name: _score_experiment(exp, args) for exp in args.exp}
+    results = [
+        Results(
+            exp.as_posix(),
+            {
+                unit: {name: total(counts) for name, counts in table.items()}
+                for unit, table in everything[exp.name].items()
+            },
+            training_notes(exp),
+        )
+        for exp in args.exp
+    ]
+    comparison = []
+    if args.compare:
+        comparison = compare(
+            tuple(args.compare),
+            {name: scores["WER"] for name, scores in everything.items()},
+            args.sets,
+            speakers=(lambda name: read_table(args.data_dir / name / "utt2spk"))
+            if args.unit == "speaker"
+            else None,
+            draws=args.draws,
+        )
+    path = args.results or args.exp[0] / "RESULTS.md"
+    write_text_atomically(path, results_markdown(results, comparison))
+    for one in results:
+        print(f"{one.title}: WER\n\n" + results_table(one.tables["WER"]))
+        print("\n".join(one.notes))
+    print("\n".join([*comparison, f"-> {path}"]))
+
+
+def _score_experiment(exp: Path, args: argparse.Namespace) -> Scores:
+    """Score every decoding of an experiment."""
     if args.token_type == "phn" and args.lexicon is None:
         raise ValueError("--token_type phn needs --lexicon, for the phonemes of the references")
-    lexicon = None if args.lexicon is None else read_lexicon(args.lexicon)
+    lexicon = read_lexicon(args.lexicon) if args.token_type == "phn" else None
     tokenizer = None
     if args.token_type in ("char", "bpe", "word"):
         tokenizer = make_tokenizer(args.token_type, args.bpemodel)
     scores: Scores = {}
-    for decoding, name in find_decodings(args.exp, args.sets):
+    for decoding, name in find_decodings(exp, args.sets):
         scored = score_set(
             args.data_dir / name,
-            args.exp / "decode" / decoding / name,
+            exp / "decode" / decoding / name,
             tokenize=tokenizer,
-            lexicon=lexicon if args.token_type == "phn" else None,
+            lexicon=lexicon,
             skipped=_skipped(args, name),
             costs=_costs(args),
         )
         for unit, counts in scored.items():
             scores.setdefault(unit, {})[f"{decoding}/{name}"] = counts
-    results = {
-        unit: {name: total(counts) for name, counts in scores[unit].items()}
-        for unit in UNITS
-        if unit in scores
-    }
-    notes = training_notes(args.exp)
-    if args.compare:
-        notes += _compare(args, scores["WER"])
-    path = args.results or args.exp / "RESULTS.md"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(results_markdown(args.exp.as_posix(), results, notes), encoding="utf-8")
-    os.replace(partial, path)
-    print("WER\n\n" + results_table(results["WER"]) + "\n".join(["", *notes, f"-> {path}"]))
+    return scores
 
 
 def total(counts: Mapping[str, Counts]) -> Counts:
     """Sum over utterances."""
     return sum(counts.values(), Counts())
-
-
-def _compare(args: argparse.Namespace, wer: Mapping[str, UtteranceCounts]) -> list[str]:
-    """Return a line for each data set on the difference of the two decodings' WER."""
-    a, b = args.compare
-    both = [name for name in args.sets if f"{a}/{name}" in wer and f"{b}/{name}" in wer]
-    if not both:
-        raise ValueError(f"--compare {a} {b}: no data set that both decoded; there are {set(wer)}")
-    lines = []
-    for name in both:
-        speakers = read_table(args.data_dir / name / "utt2spk") if args.unit == "speaker" else None
-        result = paired_bootstrap(
-            wer[f"{a}/{name}"], wer[f"{b}/{name}"], speakers=speakers, draws=args.draws
-        )
-        verdict = "significant" if result.significant else "not significant"
-        lines.append(
-            f"- {name}: WER of {b} minus {a}: {result.difference:+.2f} "
-            f"({result.rate_a:.2f} -> {result.rate_b:.2f}), {100 * result.confidence:.0f} % "
-            f"interval [{result.low:+.2f}, {result.high:+.2f}], {verdict} (paired bootstrap over "
-            f"{result.units} {args.unit}s, {args.draws} draws)"
-        )
-    return lines
 
 
 if __name__ == "__main__":

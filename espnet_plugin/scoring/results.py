@@ -6,6 +6,7 @@ import datetime
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,21 +42,31 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
-def results_markdown(
-    title: str, results: Mapping[str, Mapping[str, Counts]], notes: Sequence[str] = ()
-) -> str:
-    """Return RESULTS.md.
+@dataclass(frozen=True)
+class Results:
+    """What is said about one experiment.
 
-    Args:
-        title: heading of the experiment.
-        results: {"WER": {"full_sum_beam8/test": counts}, ...}
+    Attributes:
+        title: its heading.
+        tables: {"WER": {"full_sum_beam8/test": counts}, ...}
         notes: Markdown lines below the tables.
     """
-    parts = ["# RESULTS\n", "## Environments\n" + environment(), f"## {title}"]
-    for unit in UNITS:
-        if results.get(unit):
-            parts.append(f"### {unit}\n\n" + results_table(results[unit]))
-    parts += notes
+
+    title: str
+    tables: Mapping[str, Mapping[str, Counts]]
+    notes: Sequence[str] = ()
+
+
+def results_markdown(experiments: Sequence[Results], notes: Sequence[str] = ()) -> str:
+    """Return RESULTS.md: the environment, each experiment, and notes on all of them."""
+    parts = ["# RESULTS\n", "## Environments\n" + environment()]
+    for experiment in experiments:
+        parts.append(f"## {experiment.title}")
+        for unit in UNITS:
+            if experiment.tables.get(unit):
+                parts.append(f"### {unit}\n\n" + results_table(experiment.tables[unit]))
+        parts += experiment.notes
+    parts += ["## Comparison", "", *notes] if notes else []
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -90,6 +90,29 @@ def test_comparison_of_two_decodings(experiment: Path, capsys: pytest.CaptureFix
     assert run(experiment, "--compare", "align_greedy", "nothing") == 2
 
 
+def test_two_experiments_in_one_file(
+    experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = experiment.with_name("only")
+    write(other / "decode/mbr_b4/test/text", "s1-a THE CAT SAT", "s2-b ON IT")
+    results = tmp_path / "RESULTS.md"
+    both = [str(other), "--results", str(results)]
+
+    def score_both(*more: str) -> int:
+        data = ["--data_dir", str(tmp_path / "data"), "--sets", "test"]
+        return score.main(["--exp", str(experiment), *both, *data, *more])
+
+    assert score_both("--compare", "tag/mbr_b4", "only/mbr_b4") == 0
+    text = results.read_text()
+    assert text.index(f"## {experiment}\n") < text.index(f"## {other}\n")
+    assert "- test: WER of only/mbr_b4 minus tag/mbr_b4: -20.00" in text
+    assert score_both("--compare", "align_greedy", "only/mbr_b4") == 0
+    assert score_both("--compare", "mbr_b4", "align_greedy") == 2
+    assert "more than one decoding is called 'mbr_b4'" in caplog.text
+    both = [str(other)]
+    assert score_both() == 2 and "say with --results" in caplog.text
+
+
 def test_training_times_stand_in_the_results(experiment: Path) -> None:
     steps = {
         "train:align": {"status": "done", "seconds": 3725.2, "folder": "align"},
