@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 PAUSE = float(os.environ.get("FAKE_PAUSE", "0"))
 
@@ -70,7 +72,7 @@ def asr_train(given: dict[str, list[str]]) -> int:
     return 0
 
 
-def load_yaml(path: str) -> dict[str, object]:
+def load_yaml(path: str) -> Any:
     import yaml
 
     return yaml.safe_load(Path(path).read_text())
@@ -102,12 +104,15 @@ def per_utterance(given: dict[str, list[str]], files: dict[str, str]) -> int:
     return 0
 
 
-def run_many(spec: dict) -> int:
+def run_many(spec: dict[str, Any]) -> int:
     for command in spec["commands"]:
-        given = options(command["arguments"])
         with open(command["log"], "a") as log:
             log.write(" ".join(command["arguments"]) + "\n")
-        status = run(command["program"], given)
+            try:
+                status = run(command["program"], options(command["arguments"]))
+            except OSError:
+                traceback.print_exc(file=log)
+                return 1
         if status:
             return status
         Path(command["done"]).touch()
@@ -117,9 +122,8 @@ def run_many(spec: dict) -> int:
 def main() -> int:
     name = sys.argv[2].rpartition(".")[2]
     if name == "check_config":
-        return (
-            2 if "nonsense" in Path(sys.argv[3]).parent.joinpath("full_sum.yaml").read_text() else 0
-        )
+        configs = Path(sys.argv[3]).parent.glob("*.yaml")
+        return 2 if any("nonsense" in path.read_text() for path in configs) else 0
     if name == "run_many":
         return run_many(json.loads(Path(sys.argv[3]).read_text()))
     given = options(sys.argv[3:])

@@ -1,0 +1,67 @@
+"""Pipeline YAML: merging, kindness to floats, unknown keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from espnet_plugin.stages.config import deep_merge, espnet_options, load_pipeline_config
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_nested_options_merge_and_base_is_left_alone() -> None:
+    base = {"encoder": "conformer", "encoder_conf": {"num_blocks": 12, "dropout_rate": 0.1}}
+    merged = deep_merge(base, {"encoder_conf": {"dropout_rate": 0.25}})
+    assert merged["encoder_conf"] == {"num_blocks": 12, "dropout_rate": 0.25}
+    assert base["encoder_conf"]["dropout_rate"] == 0.1
+
+
+def test_another_class_drops_the_options_of_the_old_one() -> None:
+    base = {"scheduler": "onecyclelinear", "scheduler_conf": {"peak_lr": 1.0}}
+    merged = deep_merge(base, {"scheduler": "constantlineardecay", "scheduler_conf": {"a": 2}})
+    assert merged["scheduler_conf"] == {"a": 2}
+    assert deep_merge(base, {"scheduler": "onecyclelinear"})["scheduler_conf"] == {"peak_lr": 1.0}
+    assert "scheduler_conf" not in deep_merge(base, {"scheduler": None})
+
+
+def test_precedence_of_base_file_base_and_stage(tmp_path: Path) -> None:
+    write(tmp_path / "model.yaml", "a: file\nb: file\nc: file\nc_conf: {x: 1}\n")
+    path = write(
+        tmp_path / "p.yaml",
+        "base_config: model.yaml\nbase: {b: base, c_conf: {y: 2}}\n"
+        "train_stages:\n  align: {c_conf: {x: 3}, max_steps: 5}\n  viterbi: v.yaml\n",
+    )
+    write(tmp_path / "v.yaml", "lr: 1e-4\nn: 10\n")
+    config = load_pipeline_config(path)
+    assert config.train_stages["align"] == {
+        "a": "file",
+        "b": "base",
+        "c": "file",
+        "c_conf": {"x": 3, "y": 2},
+        "max_steps": 5,
+    }
+    assert "max_steps" not in espnet_options(config.train_stages["align"])
+    assert config.train_stages["viterbi"]["lr"] == pytest.approx(1e-4)
+    assert config.train_stages["viterbi"]["n"] == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train_stage: {}", "unknown key 'train_stage' .did you mean train_stages"),
+        ("base: {}", "train_stages is missing or empty"),
+        ("train_stages: {a: 3}", "train_stages.a must be a mapping"),
+        ("train_stages: [1]", "train_stages must be a mapping"),
+        ("base_config: no.yaml\ntrain_stages: {a: {}}", "no.yaml: no such configuration"),
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping"),
+    ],
+)
+def test_bad_yaml_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_pipeline_config(write(tmp_path / "p.yaml", text))

@@ -1,0 +1,125 @@
+"""Stage schedulers and steps: what follows what, and which plans are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espnet_plugin.stages.config import PipelineConfig
+from espnet_plugin.stages.plan import InitFrom, TrainStage, build_steps, make_stage
+from espnet_plugin.stages.scheduler import (
+    StageScheduler,
+    make_plan,
+    register_stage_scheduler,
+    stage_scheduler_classes,
+)
+
+
+def config(
+    stages: dict[str, dict[str, Any]],
+    scheduler: str = "progressive",
+    conf: dict[str, Any] | None = None,
+    **sections: Any,
+) -> PipelineConfig:
+    return PipelineConfig(Path("p.yaml"), scheduler, conf or {}, stages, **sections)
+
+
+ALL = {"align": {}, "viterbi": {}, "full_sum": {}, "mbr": {}}
+
+
+def test_progressive_chain() -> None:
+    plan = make_plan(config(ALL))
+    assert [(s.name, s.loss) for s in plan] == [
+        ("align", "ctc"),
+        ("viterbi", "viterbi"),
+        ("full_sum", "full_sum"),
+        ("mbr", "mbr"),
+    ]
+    assert plan[0].init_from is None
+    assert plan[2].init_from == InitFrom("viterbi", exclude=("specaug",))
+
+
+def test_steps_and_what_they_read() -> None:
+    cfg = config(ALL)
+    steps = build_steps(make_plan(cfg), cfg)
+    assert [(s.name, s.stage, s.upstream) for s in steps] == [
+        ("train:align", "align", ()),
+        ("job:alignment", "align", ("train:align",)),
+        ("train:viterbi", "viterbi", ("train:align", "job:alignment")),
+        ("train:full_sum", "full_sum", ("train:viterbi",)),
+        ("job:nbest", "full_sum", ("train:full_sum",)),
+        ("train:mbr", "mbr", ("train:full_sum", "job:nbest")),
+    ]
+
+
+def test_realignment_feeds_the_viterbi_stages_after_it() -> None:
+    cfg = config(
+        {"align": {}, "viterbi": {}, "again": {"loss": "viterbi"}},
+        conf={"stages": ["align", "viterbi", "again"]},
+        alignment={"realign": {"after": "viterbi"}},
+    )
+    steps = {step.name: step for step in build_steps(make_plan(cfg), cfg)}
+    assert steps["job:realignment"].upstream == ("train:viterbi", "job:alignment")
+    assert steps["train:viterbi"].data_step == "job:alignment"
+    assert steps["train:again"].data_step == "job:realignment"
+
+
+def test_full_sum_only_ignores_other_stages() -> None:
+    plan = make_plan(config(ALL, "full_sum_only"))
+    assert [s.name for s in plan] == ["full_sum"] and plan[0].init_from is None
+
+
+def test_init_from_forms() -> None:
+    def init(value: Any) -> InitFrom | None:
+        stages = {"full_sum": {"loss": "full_sum", "init_from": value}}
+        return make_stage("full_sum", config(stages), "v").init_from
+
+    assert init(None) is None
+    assert init("align") == InitFrom("align")
+    assert init({"exclude": "a,b"}) == InitFrom("v", exclude=("a", "b"))
+    assert init({"file": "x.pth", "exclude": []}) == InitFrom(None, file="x.pth", exclude=())
+    with pytest.raises(ValueError, match="unknown keys"):
+        init({"stge": "align"})
+
+
+def test_external_alignment_needs_no_aligner() -> None:
+    cfg = config({"viterbi": {}}, alignment={"from_file": "mine"})
+    steps = build_steps(make_plan(cfg), cfg)
+    assert [s.name for s in steps] == ["job:alignment", "train:viterbi"]
+    assert steps[0].stage is None
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        (config({"viterbi": {}}), "needs an alignment, but no stage before it"),
+        (config({"align": {}, "mbr": {}}), "needs N-best lists, but no transducer stage"),
+        (config(ALL, conf={"stages": ["align", "nothing"]}), "stage 'nothing', but train_stages"),
+        (config({**ALL, "extra": {}}), "train_stages has extra"),
+        (config(ALL, conf={"order": []}), "stage_scheduler_conf"),
+        (config(ALL, "progresive"), "unknown stage_scheduler 'progresive'; known: full_sum_only"),
+        (config({"align": {"loss": "ctcc"}}), "unknown loss 'ctcc'"),
+        (config({"align": {"max_steps": 3, "hours": 1}}), "one budget"),
+        (config({"full_sum": {"init_from": "mbr"}}), "starts from stage mbr, which does not come"),
+        (config(ALL, alignment={"realign": {"after": "x"}}), "realign.after names no planned"),
+    ],
+)
+def test_impossible_plans(cfg: PipelineConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_plan(cfg)
+
+
+def test_own_scheduler_can_be_registered() -> None:
+    @register_stage_scheduler("Backwards")
+    class Backwards(StageScheduler):
+        def stages(self, config: PipelineConfig) -> list[TrainStage]:
+            return [make_stage("full_sum", config, None, "full_sum")]
+
+    try:
+        assert [s.name for s in make_plan(config(ALL, "backwards"))] == ["full_sum"]
+        with pytest.raises(ValueError, match="is taken"):
+            register_stage_scheduler("backwards")(type("Other", (Backwards,), {}))
+    finally:
+        del stage_scheduler_classes["backwards"]
