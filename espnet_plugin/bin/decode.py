@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ def get_parser() -> argparse.ArgumentParser:
         "--search",
         choices=["beam", "greedy", "encoder"],
         default="beam",
-        help="encoder: greedy on the encoder's output layer, for an aligner",
+        help="encoder: greedy on the encoder's output layer; always used for an aligner, whose "
+        "joint network is not trained",
     )
     add_search_arguments(parser, lm_scale=0.0)
     return parser
@@ -30,6 +32,9 @@ def make_searcher(args: argparse.Namespace, model: Any) -> Callable[[Any, Any], 
     from espnet_plugin.search.greedy import greedy_search
     from espnet_plugin.tasks.search_options import build_scorers, search_batch
 
+    if model.criterion.searches_encoder and args.search != "encoder":
+        logging.info("an aligner: greedy search on the encoder's output layer")
+        args.search = "encoder"
     if args.search == "beam":
         scorers = build_scorers(args, model)
 
