@@ -10,6 +10,7 @@ same input does nothing, an interrupted one continues.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -95,7 +96,7 @@ def _format_audio(args: argparse.Namespace) -> None:
     if not (args.data_dir / "segments").exists():
         _copy(args.data_dir / "wav.scp", args.out_dir / "wav.scp")
         return
-    segments = list(_segments(args.data_dir, recordings, args.out_dir))
+    segments = list(_segments(args.data_dir, recordings, args.out_dir, args.fs))
     missing = [segment for segment in segments if not os.path.exists(segment[4])]
     with ProcessPoolExecutor(max(1, args.nj)) as pool:
         work = [(segment, args.fs) for segment in missing]
@@ -108,7 +109,7 @@ def _format_audio(args: argparse.Namespace) -> None:
     write_atomically(args.out_dir / "wav.scp", lines)
 
 
-def _segments(data: Path, recordings: dict[str, str], out: Path) -> Iterator[Segment]:
+def _segments(data: Path, recordings: dict[str, str], out: Path, fs: int) -> Iterator[Segment]:
     path = data / "segments"
     for key, value in read_table(path).items():
         fields = value.split()
@@ -124,8 +125,11 @@ def _segments(data: Path, recordings: dict[str, str], out: Path) -> Iterator[Seg
             )
         if begin < 0 or 0 <= end <= begin:
             raise ValueError(f"{path}: utterance {key}: impossible times {begin} to {end}")
+        # The name tells what was cut, so that a changed segment is not taken for its former self.
+        content = f"{recordings[recording]} {begin} {end} {fs}"
+        name = f"{key}.{hashlib.sha256(content.encode()).hexdigest()[:8]}.flac"
         # Folders of a thousand files or so stay manageable for every file system.
-        target = out / "audio" / recording[:40].replace("/", "_") / f"{key}.flac"
+        target = out / "audio" / recording[:40].replace("/", "_") / name
         yield key, recordings[recording], begin, end, str(target)
 
 

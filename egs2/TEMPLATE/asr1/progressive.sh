@@ -142,6 +142,18 @@ if "${eval_valid_set}"; then
     eval_sets=("${valid_set}" "${tests[@]}")
 fi
 
+case "${token_type}" in
+    char | phn) token_dir=data/token_list/${token_type} ;;
+    bpe) token_dir=data/token_list/bpe_${bpemode}${nbpe} ;;
+    *) die "--token_type ${token_type}? char, bpe or phn" ;;
+esac
+tokens=(--token_type "${token_type}")
+if [ "${token_type}" = bpe ]; then
+    tokens+=(--bpemodel "${token_dir}/bpe.model")
+elif [ "${token_type}" = phn ]; then
+    tokens+=(--lexicon "${token_dir}/lexicon.txt")
+fi
+
 # run NAME OPTIONS...: one of our programs
 run() {
     local name=$1
@@ -187,18 +199,6 @@ if wanted 2; then
         run format_data --data_dir "data/${data_set}" --out_dir "${org}/${data_set}" \
             --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}"
     done
-fi
-
-case "${token_type}" in
-    char | phn) token_dir=data/token_list/${token_type} ;;
-    bpe) token_dir=data/token_list/bpe_${bpemode}${nbpe} ;;
-    *) die "--token_type ${token_type}? char, bpe or phn" ;;
-esac
-tokens=(--token_type "${token_type}")
-if [ "${token_type}" = bpe ]; then
-    tokens+=(--bpemodel "${token_dir}/bpe.model")
-elif [ "${token_type}" = phn ]; then
-    tokens+=(--lexicon "${token_dir}/lexicon.txt")
 fi
 
 if wanted 3; then

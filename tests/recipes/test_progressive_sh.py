@@ -1,0 +1,169 @@
+"""progressive.sh with a stand-in for Python: which programs it calls, in what order, with what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "egs2/TEMPLATE/asr1"
+SETS = ["--train_set", "tr", "--valid_set", "dev", "--test_sets", "t1 t2"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A corpus of three sets with wav.scp, and a `python` that only writes down its arguments."""
+    for name in ("tr", "dev", "t1", "t2"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "wav.scp").write_text("u u.wav\n")
+        for folder in ("dump/raw/org", "dump/extracted/org"):
+            (tmp_path / folder / name).mkdir(parents=True)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/train_progressive.yaml").write_text("train_stages: {}\n")
+    shutil.copy(TEMPLATE / "progressive.sh", tmp_path)
+    stub = tmp_path / "python"
+    stub.write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$*" >>calls\n[[ "$*" != *"$FAIL_AT"* ]] || exit 2\n'
+    )
+    stub.chmod(0o755)
+    return tmp_path
+
+
+def call(
+    recipe: Path, *options: str, fail_at: str = "nothing"
+) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """Run progressive.sh; returns the result and the programs called, with their arguments."""
+    calls = recipe / "calls"
+    calls.unlink(missing_ok=True)
+    result = subprocess.run(
+        ["bash", "progressive.sh", *options, "--python", str(recipe / "python")],
+        cwd=recipe,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "FAIL_AT": fail_at},
+    )
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    return result, [line.removeprefix("-m espnet_plugin.bin.").split() for line in lines]
+
+
+def option(call: list[str], name: str) -> str:
+    return call[call.index(name) + 1]
+
+
+def test_all_steps_in_order(recipe: Path) -> None:
+    result, calls = call(recipe, *SETS)
+    assert result.returncode == 0, result.stderr
+    assert [c[0] for c in calls] == [
+        *["format_data"] * 4,
+        "make_tokens",
+        "show_config",
+        "check_sets",
+        "collect_stats",
+        "train",
+        "decode_stages",
+        "score",
+        "report",
+    ]
+    train, decode, score = calls[8], calls[9], calls[10]
+    assert option(train, "--feats_type") == "raw"
+    assert option(train, "--train_data") == "dump/raw/tr"
+    assert option(train, "--tag") == "train_progressive_raw_char"
+    assert decode[decode.index("--decode_data") + 1 :] == [
+        "dump/raw/dev", "dump/raw/t1", "dump/raw/t2",
+    ]  # fmt: skip
+    assert option(score, "--data_dir") == "dump/raw/org"
+    assert "report/report.md" in result.stdout
+
+
+def test_stage_and_stop_stage_and_skips(recipe: Path) -> None:
+    assert [c[0] for c in call(recipe, *SETS, "--stage", "6", "--stop-stage", "6")[1]] == ["train"]
+    names = [c[0] for c in call(recipe, *SETS, "--skip_train", "true", "--skip_eval=true")[1]]
+    assert names[-1] == "collect_stats"
+    names = [c[0] for c in call(recipe, *SETS, "--skip_data_prep", "true", "--stop_stage", "6")[1]]
+    assert names == ["train"]
+
+
+def test_extracted_features_are_found(recipe: Path) -> None:
+    (recipe / "data/tr/wav.scp").rename(recipe / "data/tr/feats.scp")
+    _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6")
+    assert option(calls[0], "--feats_type") == "extracted"
+
+
+def test_stage_arguments_and_resources_go_through(recipe: Path) -> None:
+    stub = recipe / "python"
+    stub.write_text('#!/bin/bash\nprintf "<%s>" "$@" >calls\n')
+    call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", "--viterbi_args",
+         "--max_epoch 3 --optim_conf lr=1", "--second_args", "--x 1", "--cmd", "slurm.pl --mem 4G",
+         "--ngpu", "2", "--rerun_stale", "true")  # fmt: skip
+    text = (recipe / "calls").read_text()
+    assert "<--viterbi_args><--max_epoch 3 --optim_conf lr=1><--second_args><--x 1>" in text
+    assert "<--cmd><slurm.pl --mem 4G>" in text and "<--ngpu><2>" in text
+    assert "<--rerun_stale><true>" in text
+
+
+def test_local_data_gets_its_options_quoted(recipe: Path) -> None:
+    (recipe / "local").mkdir()
+    (recipe / "local/data.sh").write_text('printf "<%s>" "$@" >local_calls\n')
+    call(recipe, *SETS, "--stop_stage", "1", "--local_data_opts", r"--root a\ b --x 1")
+    assert (recipe / "local_calls").read_text() == "<--root><a b><--x><1>"
+
+
+def test_phonemes_need_a_lexicon(recipe: Path) -> None:
+    result, _ = call(recipe, *SETS, "--token_type", "phn", "--stop_stage", "3")
+    assert result.returncode == 2 and "needs --lexicon" in result.stderr
+    _, calls = call(recipe, *SETS, "--token_type", "phn", "--lexicon", "lex", "--stop_stage", "3")
+    assert option(calls[-1], "--lexicon") == "lex"
+    _, calls = call(recipe, *SETS, "--token_type", "phn", "--stage", "6", "--stop_stage", "6")
+    assert option(calls[0], "--lexicon") == "data/token_list/phn/lexicon.txt"
+
+
+def test_a_failing_step_ends_the_recipe(recipe: Path) -> None:
+    result, calls = call(recipe, *SETS, fail_at="bin.collect_stats")
+    assert result.returncode == 2
+    assert calls[-1][0] == "collect_stats"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tran_set", "x"], "unknown option --tran_set"),
+        (["--PATH", "x"], "unknown option --PATH"),
+        (["--nj"], "needs a value"),
+        (["train"], "expected an option, got 'train'"),
+        (["--skip_train", "maybe"], "--skip_train is true or false, got 'maybe'"),
+        (["--stage", "six"], "numbers"),
+        (["--asr_config", "none.yaml"], "none.yaml: no such file"),
+        (["--test_sets", "t9"], "data/t9: no such folder"),
+        (["--token_type", "words"], "--token_type words?"),
+    ],
+)
+def test_bad_options(recipe: Path, options: list[str], message: str) -> None:
+    result = subprocess.run(
+        ["bash", "progressive.sh", *SETS, *options], cwd=recipe, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not (recipe / "calls").exists()
+
+
+def test_help_lists_every_option(recipe: Path) -> None:
+    result, _ = call(recipe, "--help")
+    assert result.returncode == 0
+    declared = [
+        line.split("=")[0]
+        for line in (recipe / "progressive.sh").read_text().split("\nstage=1")[1].splitlines()
+        if line.split("=")[0].replace("_", "").isalpha() and "=" in line
+    ]
+    names = ["stage", *declared[: declared.index("python") + 1]]
+    missing = [name for name in names if f"--{name}" not in result.stdout]
+    assert len(names) > 25 and missing == []
+
+
+def test_recipes_are_short_and_pass_options_on() -> None:
+    for run in TEMPLATE.parents[1].glob("*/asr1/run.sh"):
+        lines = run.read_text().splitlines()
+        assert len(lines) < 40 and lines[-1].strip() == '"$@"', run
+        assert (run.parent / "progressive.sh").resolve() == TEMPLATE / "progressive.sh"
