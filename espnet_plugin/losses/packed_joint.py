@@ -82,12 +82,14 @@ class PackedJoint:
             _DEFAULT_BUDGET.get(device.type, 64 << 20) if memory_budget is None else memory_budget
         )
         size = torch.finfo(self.sum_dtype).bits // 8
-        per_cell = size * (3 * self.joint_size + 2 * self.weight.shape[0])
+        per_cell = size * (4 * self.joint_size + 2 * self.weight.shape[0])
         self.chunk = max(_LANES, budget // per_cell)
-        self._encoder = inputs.encoder.reshape(-1, self.joint_size)  # [B*T, J]
-        self._prediction = inputs.prediction.reshape(-1, self.joint_size)  # [B*(S+1), J]
+        dtype = torch.promote_types(inputs.encoder.dtype, inputs.prediction.dtype)
+        self._encoder = inputs.encoder.reshape(-1, self.joint_size).to(dtype)  # [B*T, J]
+        self._prediction = inputs.prediction.reshape(-1, self.joint_size).to(dtype)  # [B*(S+1), J]
         self._frames = inputs.encoder.shape[1]
         self._by_product = self._product_tables()
+        self._buffers: dict[str, Tensor] = {}
 
     def _pad_vocabulary(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with a multiple of 16 rows; the added symbols have probability 0."""
@@ -117,19 +119,27 @@ class PackedJoint:
         batch = torch.div(frame_row, self._frames, rounding_mode="floor")
         return frame_row, cells - (frame_row - batch) * self.width
 
-    def _activate(self, frame_row: Tensor, label_row: Tensor) -> tuple[Tensor, Tensor]:
-        """Pre-activation (or its exp) and hidden layer before dropout, both [R, J]."""
-        mixed = self._encoder.index_select(0, frame_row)
-        other = self._prediction.index_select(0, label_row)
-        if self._by_product:
-            hidden = mixed.mul_(other).add_(1.0).reciprocal_().mul_(-2.0).add_(1.0)
-            return hidden, hidden
-        mixed += other
-        return mixed, torch.tanh(mixed) if self.inputs.activation is None else self._apply(mixed)
+    def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """Working space [rows, columns]; chunks share it, for fresh pages cost more than sums."""
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty(
+                (self.chunk, columns), dtype=dtype, device=self.weight.device
+            )
+        return self._buffers[name][:rows]
 
-    def _apply(self, mixed: Tensor) -> Tensor:
-        assert self.inputs.activation is not None
-        return self.inputs.activation(mixed)
+    def _activate(self, frame_row: Tensor, label_row: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activation (if it is needed later) and hidden layer before dropout, both [R, J]."""
+        rows, size, dtype = len(frame_row), self.joint_size, self._encoder.dtype
+        mixed, other = (self._buffer(name, rows, size, dtype) for name in ("mixed", "other"))
+        torch.index_select(self._encoder, 0, frame_row, out=mixed)
+        torch.index_select(self._prediction, 0, label_row, out=other)
+        if self._by_product:
+            mixed.mul_(other).add_(1.0).reciprocal_().mul_(-2.0).add_(1.0)
+            return mixed, mixed
+        mixed += other
+        if self.inputs.activation is None:
+            return mixed, mixed.tanh_()
+        return mixed, self.inputs.activation(mixed.clone())
 
     def _drop(self, hidden: Tensor, frame_row: Tensor, label_row: Tensor) -> Tensor:
         dropout = self.inputs.dropout
@@ -139,7 +149,9 @@ class PackedJoint:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """[R, J] -> [R, V] in the dtype of the matrix products."""
-        return torch.addmm(self.bias, hidden.to(self.weight.dtype), self.weight.t())
+        vocab_size, dtype = self.weight.shape[0], self.weight.dtype
+        out = self._buffer("logits", len(hidden), vocab_size, dtype)
+        return torch.addmm(self.bias, hidden.to(dtype), self.weight.t(), out=out)
 
     def chunks(self, cells: Tensor) -> Iterator[slice]:
         """Slices of the cell list that fit the memory budget."""
@@ -161,7 +173,9 @@ class PackedJoint:
             frame_row, label_row = self.rows_of(cells[part])
             hidden = self._drop(self._activate(frame_row, label_row)[1], frame_row, label_row)
             following = self.inputs.labels.view(-1).index_select(0, label_row)
-            scores = self.rows.arc_scores(self._logits(hidden), following, self.inputs.blank)
+            scores = self.rows.arc_scores(
+                self._logits(hidden), following, self.inputs.blank, overwrite=True
+            )
             blank[part], label[part] = scores
         return blank, label
 
@@ -183,22 +197,34 @@ class PackedJoint:
             kept = self._drop(hidden, frame_row, label_row)
             following = self.inputs.labels.view(-1).index_select(0, label_row)
             slope = self.rows.slopes(
-                self._logits(kept), following, self.inputs.blank, blank[part], label[part]
+                self._logits(kept),
+                following,
+                self.inputs.blank,
+                blank[part],
+                label[part],
+                overwrite=True,
             )  # [R, V]
             grads.bias.add_(slope.sum(0, dtype=self.sum_dtype))
             _add_product(grads.weight, slope.t(), kept)
-            back = (slope @ self.weight).to(self.sum_dtype)  # [R, J]
+            back = self._back_product(slope)
             back = self._through_activation(self._drop(back, frame_row, label_row), mixed, hidden)
             grads.encoder.index_add_(0, frame_row, back)
             grads.prediction.index_add_(0, label_row, back)
         return grads
+
+    def _back_product(self, slope: Tensor) -> Tensor:
+        """Gradient of the hidden layer, [R, V] -> [R, J] in the dtype sums are made in."""
+        if slope.dtype != self.sum_dtype:
+            return (slope @ self.weight).to(self.sum_dtype)
+        out = self._buffer("back", len(slope), self.joint_size, slope.dtype)
+        return torch.mm(slope, self.weight, out=out)
 
     def _through_activation(self, back: Tensor, mixed: Tensor, hidden: Tensor) -> Tensor:
         if self.inputs.activation is None:
             return back.addcmul_(back * hidden, hidden, value=-1.0)  # (1 - h^2) * back
         with torch.enable_grad():
             leaf = mixed.detach().requires_grad_()
-            activated = self._apply(leaf)
+            activated = self.inputs.activation(leaf)
         (result,) = torch.autograd.grad(activated, leaf, back.to(activated.dtype))
         return result.to(self.sum_dtype)
 

@@ -22,13 +22,25 @@ def sum_dtype(scores: Tensor) -> torch.dtype:
 
 
 class RowEngine(Protocol):
-    """Row-wise work on logits [R, V]; ``labels`` are int64 [R]."""
+    """Row-wise work on logits [R, V]; ``labels`` are int64 [R].
 
-    def arc_scores(self, logits: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    ``overwrite`` allows the logits to be used as working space.
+    """
+
+    def arc_scores(
+        self, logits: Tensor, labels: Tensor, blank: int, *, overwrite: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """log p(blank) [R] and log p(label) [R], in :func:`sum_dtype`."""
 
     def slopes(
-        self, logits: Tensor, labels: Tensor, blank: int, w_blank: Tensor, w_label: Tensor
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        blank: int,
+        w_blank: Tensor,
+        w_label: Tensor,
+        *,
+        overwrite: bool = False,
     ) -> Tensor:
         """Gradient of the module's docstring, [R, V], in the dtype of ``logits``.
 
@@ -36,19 +48,36 @@ class RowEngine(Protocol):
         """
 
 
+def _output(scores: Tensor, logits: Tensor, overwrite: bool) -> Tensor | None:
+    """Where a softmax of ``scores`` may go: into ``scores`` if that is nobody else's."""
+    # torch's CPU kernels finish reading a row's statistics before they write any of it.
+    return scores if scores.device.type == "cpu" and (overwrite or scores is not logits) else None
+
+
 class TorchRows:
     """Plain torch; one chunk is meant to stay in the cache."""
 
-    def arc_scores(self, logits: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    def arc_scores(
+        self, logits: Tensor, labels: Tensor, blank: int, *, overwrite: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`RowEngine`."""
-        log_probs = logits.to(sum_dtype(logits)).log_softmax(1)  # [R, V]
+        scores = logits.to(sum_dtype(logits))
+        log_probs = torch.log_softmax(scores, 1, out=_output(scores, logits, overwrite))  # [R, V]
         return log_probs[:, blank], log_probs.gather(1, labels[:, None]).squeeze(1)
 
     def slopes(
-        self, logits: Tensor, labels: Tensor, blank: int, w_blank: Tensor, w_label: Tensor
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        blank: int,
+        w_blank: Tensor,
+        w_label: Tensor,
+        *,
+        overwrite: bool = False,
     ) -> Tensor:
         """See :class:`RowEngine`."""
-        slope = logits.to(sum_dtype(logits)).softmax(1)  # [R, V]
+        scores = logits.to(sum_dtype(logits))
+        slope = torch.softmax(scores, 1, out=_output(scores, logits, overwrite))  # [R, V]
         total = w_blank + w_label
         slope.mul_(total.neg()[:, None])
         slope[:, blank] += w_blank

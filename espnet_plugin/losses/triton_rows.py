@@ -96,7 +96,9 @@ def _slopes_kernel(  # type: ignore[no-untyped-def]
 class TritonRows:
     """The engine of :class:`espnet_plugin.losses.rows.RowEngine` on CUDA devices."""
 
-    def arc_scores(self, logits: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    def arc_scores(
+        self, logits: Tensor, labels: Tensor, blank: int, *, overwrite: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`espnet_plugin.losses.rows.RowEngine`."""
         rows, vocab_size = logits.shape
         logits, labels = logits.contiguous(), labels.contiguous()
@@ -109,13 +111,21 @@ class TritonRows:
         return blank_out, label_out
 
     def slopes(
-        self, logits: Tensor, labels: Tensor, blank: int, w_blank: Tensor, w_label: Tensor
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        blank: int,
+        w_blank: Tensor,
+        w_label: Tensor,
+        *,
+        overwrite: bool = False,
     ) -> Tensor:
         """See :class:`espnet_plugin.losses.rows.RowEngine`."""
         rows, vocab_size = logits.shape
         logits, labels = logits.contiguous(), labels.contiguous()
         weights = (w_blank.contiguous(), w_label.contiguous())
-        slope = torch.empty_like(logits)
+        # Every program reads an element before it writes it, so the logits may be the output.
+        slope = logits if overwrite else torch.empty_like(logits)
         if rows:
             _slopes_kernel[(rows,)](
                 logits, labels, *weights, slope, blank, vocab_size, **_launch(logits)
