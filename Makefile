@@ -43,7 +43,7 @@ format: setup  ## let ruff mend what it can
 	.venv/bin/ruff format .
 
 bench: setup  ## the benchmarks of losses and search; they print their tables
-	@for script in benchmarks/bench_*.py; do \
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 	    echo "== $$script"; .venv/bin/python "$$script" $(ARGS); \
 	done
 
