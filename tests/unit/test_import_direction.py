@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "espnet_plugin"
 LEVELS = {
     "lattice": 0, "schedules": 0, "corpora": 0,
     "losses": 1, "nn": 1,
-    "search": 2,
+    "search": 2, "compat": 2,
     "stages": 3, "data": 3, "scoring": 3, "report": 3,
     "models": 4,
     "tasks": 5,
