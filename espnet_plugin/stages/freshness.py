@@ -38,7 +38,10 @@ def fingerprints(
         files = list(data)
         settings: dict[str, Any] = {**common, "kind": step.kind, "name": step.name}
         if step.kind == "train":
-            settings.update(_train_settings(stages[step.name.removeprefix("train:")], options))
+            stage = stages[step.name.removeprefix("train:")]
+            settings.update(_train_settings(stage, options))
+            if stage.init_from is not None and stage.init_from.file is not None:
+                files.append(Path(stage.init_from.file))
             files += [*options.shape_files("train"), *options.shape_files("valid")]
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.plan import TrainStage
 from espnet_plugin.stages.state import write_atomically
 
 
@@ -36,6 +38,27 @@ def check_inputs(options: RunOptions) -> None:
     for path in options.text_files():
         if not path.is_file():
             raise ValueError(f"{path}: no such file; make the token list first")
+
+
+def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions) -> None:
+    """Check the model files from outside that stages start from.
+
+    A stage that leaves the joint network out may start from a model of other labels.
+
+    Raises:
+        ValueError: a file is missing, damaged, or made for another vocabulary.
+    """
+    token_list = options.text_options.get("token_list")
+    for stage in stages:
+        init = stage.init_from
+        if init is None or init.file is None:
+            continue
+        if any(name.startswith("joint_network") for name in init.exclude) or token_list is None:
+            if not Path(init.file).is_file():
+                raise ValueError(f"{init.file}: no such checkpoint to start {stage.name} from")
+            continue
+        tokens = Path(token_list).read_text(encoding="utf-8").splitlines()
+        check_checkpoint_vocabulary(Path(init.file), tokens)
 
 
 def _same_keys(first: Path, one: Collection[str], second: Path, other: Collection[str]) -> None:

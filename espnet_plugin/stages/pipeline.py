@@ -22,7 +22,7 @@ from espnet_plugin.stages.data_jobs import (
     make_nbest,
 )
 from espnet_plugin.stages.freshness import fingerprints, staleness, upstream_times
-from espnet_plugin.stages.inputs import check_inputs
+from espnet_plugin.stages.inputs import check_foreign_checkpoints, check_inputs
 from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step, TrainStage, build_steps
@@ -82,6 +82,7 @@ class Pipeline:
             ChildFailed: a step's process failed.
         """
         check_inputs(self.options)
+        check_foreign_checkpoints(self.stages.values(), self.options)
         prints = self.fingerprints()
         with RunLock(self.exp):
             state = self.load_state()
@@ -98,6 +99,7 @@ class Pipeline:
     def check(self) -> None:
         """Everything that can be checked without training (``--dry_run``)."""
         check_inputs(self.options)
+        check_foreign_checkpoints(self.stages.values(), self.options)
         self.fingerprints()
         self._check_configs(None)
 

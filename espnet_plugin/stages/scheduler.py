@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -48,12 +49,16 @@ def register_stage_scheduler(name: str) -> Callable[[S], S]:
 
 
 def make_plan(config: PipelineConfig) -> tuple[TrainStage, ...]:
-    """Plan with the scheduler that the configuration names.
+    """Plan with the scheduler that the configuration names, ``name`` or ``module:name``.
 
     Raises:
         ValueError: unknown scheduler, wrong options, or an impossible plan.
     """
-    cls = stage_scheduler_classes.get(config.stage_scheduler.lower())
+    module, _, _ = config.stage_scheduler.rpartition(":")
+    if module:
+        _import(module, config)
+    name = config.stage_scheduler.rpartition(":")[2].lower()
+    cls = stage_scheduler_classes.get(name)
     if cls is None:
         raise ValueError(
             f"{config.path}: unknown stage_scheduler {config.stage_scheduler!r}; known: "
@@ -64,6 +69,16 @@ def make_plan(config: PipelineConfig) -> tuple[TrainStage, ...]:
     except TypeError as error:
         raise ValueError(f"{config.path}: stage_scheduler_conf: {error}") from error
     return scheduler.plan(config)
+
+
+def _import(module: str, config: PipelineConfig) -> None:
+    """Import the module that registers a scheduler, ``stage_scheduler: module:name``."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{config.path}: stage_scheduler: cannot import {module}: {error}"
+        ) from error
 
 
 def _chain(

@@ -69,6 +69,14 @@ def asr_train(given: dict[str, list[str]]) -> int:
             flush=True,
         )
     (folder / "valid.loss.ave.pth").write_text(str(state["value"]))
+    if folder.parent.name == "probe":
+        import torch
+
+        # 30 s for the iterations that were asked for, 5 s for validation
+        times = {
+            k: {"time": {"__timedelta_seconds__": v}} for k, v in (("train", 30), ("valid", 5))
+        }
+        torch.save({"reporter": {"stats": {1: times}}}, checkpoint)
     return 0
 
 

@@ -119,6 +119,9 @@ def test_own_scheduler_can_be_registered() -> None:
 
     try:
         assert [s.name for s in make_plan(config(ALL, "backwards"))] == ["full_sum"]
+        assert make_plan(config(ALL, "pathlib:backwards"))[0].name == "full_sum"
+        with pytest.raises(ValueError, match="cannot import no_such_module"):
+            make_plan(config(ALL, "no_such_module:backwards"))
         with pytest.raises(ValueError, match="is taken"):
             register_stage_scheduler("backwards")(type("Other", (Backwards,), {}))
     finally:

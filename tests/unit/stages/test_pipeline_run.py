@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from espnet_plugin.bin import status, train
@@ -237,6 +238,39 @@ def test_realignment_is_compared_with_the_first(corpus: Path, arguments: list[st
     train.main(arguments)
     log = (corpus / "exp/t/realignment/logdir/log.1").read_text()
     assert "--source transducer" in log and "--batch_size 3" in log and "prior_file" not in log
+
+
+def test_hours_become_epochs_once(corpus: Path, arguments: list[str]) -> None:
+    two_stages(corpus)
+    # the probe: 2 of the 7 iterations in 30 s, so 110 s an epoch; start-up is negligible
+    change(corpus, "viterbi", hours=0.125, probe_iters=2)
+    assert train.main([*arguments, "--stop_after", "train:viterbi"]) == 0
+    step = states(corpus)["train:viterbi"]
+    assert step["max_epoch"] in (3, 4)  # 450 s, less what starting the probe took
+    checkpoint = json.loads((corpus / "exp/t/viterbi/checkpoint.pth").read_text())
+    assert checkpoint["epoch"] == step["max_epoch"]
+
+
+def test_steps_become_epochs(corpus: Path, arguments: list[str]) -> None:
+    two_stages(corpus)
+    change(corpus, "viterbi", max_steps=10, max_epoch=4)
+    assert train.main(arguments) == 0
+    config = yaml.safe_load((corpus / "exp/t/conf/viterbi.yaml").read_text())
+    assert (config["max_epoch"], config["num_iters_per_epoch"]) == (4, 3)
+    assert "max_steps" not in config
+
+
+def test_checkpoint_of_another_vocabulary(
+    corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    two_stages(corpus)
+    change(corpus, "viterbi", init_from={"file": str(corpus / "foreign.pth")})
+    assert train.main(arguments) == 2
+    assert "foreign.pth: no such checkpoint" in caplog.text
+    torch.save({"joint_network.output.weight": torch.zeros(7, 2)}, corpus / "foreign.pth")
+    assert train.main(arguments) == 2
+    assert "made for another vocabulary" in caplog.text and "7 outputs" in caplog.text
+    assert not (corpus / "exp/t/align").exists()
 
 
 def test_two_runners_on_one_folder(
