@@ -201,33 +201,38 @@ class BeamSearch:
         labels[..., options.blank] = combine(stay, child, options.semiring)
         later = (child > stay).flatten()  # the label was more likely emitted in this frame
         parent_node = beam.node[beam.rows(parent)]
-        return self._pruned(self._extend(beam, labels, options.beam, t, (later, parent_node)))
+        new = self._extend(beam, labels, options.beam, t, (later, parent_node))
+        new.score = self._within_beam(new.score)
+        return new
 
     def _rnnt(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
         options = self._options
-        done: Beam | None = None
-        level = beam
+        level, levels, ended = beam, beam, beam.score.new_empty(beam.batch, 0)
         for emitted in range(options.max_symbols + 1):
             stay, labels = self._scores(level, encoder)
-            ended = level.take(self._all_slots(level), stay)
-            done = ended if done is None else self._recombined(done.joined(ended))
-            done = self._pruned(done)
+            levels = level if emitted == 0 else levels.joined(level)
+            ended = torch.cat([ended, stay], 1)  # [B, hypotheses of all levels]
+            if emitted > 0:
+                keys = self._keys(levels).view_as(ended)
+                ended = recombine(ended, keys, options.semiring)
+            score, slots = ended.topk(min(options.beam, ended.shape[1]), 1)
             if emitted == options.max_symbols:
                 break
-            if done.width == options.beam:  # what is worse now than the K-th best stays worse
-                worst = done.score[:, -1, None, None]
-                labels.masked_fill_(labels <= worst, NEG_INF)
+            if score.shape[1] == options.beam:  # what is worse than the K-th best stays worse
+                labels.masked_fill_(labels <= score[:, -1, None, None], NEG_INF)
             if options.score_beam is not None:
-                limit = done.score[:, 0, None, None] - options.score_beam
+                limit = score[:, 0, None, None] - options.score_beam
                 labels.masked_fill_(labels < limit, NEG_INF)
-            if not bool((labels > NEG_INF).any()):
+            width = int((labels > NEG_INF).flatten(1).sum(1).max())
+            if width == 0:
                 break
-            late = self._merges_late
-            count = options.beam * (CANDIDATES_PER_SLOT if late else 1)
-            level = self._extend(level, labels, count, t)
-            level = self._with_bonus(self._pruned(self._recombined(level) if late else level))
-        assert done is not None
-        return done
+            if self._merges_late:
+                many = self._extend(level, labels, CANDIDATES_PER_SLOT * options.beam, t)
+                level = self._with_bonus(self._pruned(self._recombined(many)))
+            else:
+                level = self._extend(level, labels, min(width, options.beam), t)
+                level = self._with_bonus(level)
+        return levels.take(slots, self._within_beam(score))
 
     # Building blocks -------------------------------------------------------------------------
 
@@ -283,10 +288,13 @@ class BeamSearch:
     def _pruned(self, beam: Beam) -> Beam:
         """At most ``beam`` hypotheses, sorted, within the score beam."""
         score, slots = beam.score.topk(min(self._options.beam, beam.width), 1)
-        if self._options.score_beam is not None:
-            outside = score < score[:, :1] - self._options.score_beam
-            score = score.masked_fill(outside, NEG_INF)
-        return beam.take(slots, score)
+        return beam.take(slots, self._within_beam(score))
+
+    def _within_beam(self, score: Tensor) -> Tensor:
+        """Sorted scores [B, K], -inf where outside of the score beam."""
+        if self._options.score_beam is None:
+            return score
+        return score.masked_fill(score < score[:, :1] - self._options.score_beam, NEG_INF)
 
     def _with_bonus(self, beam: Beam) -> Beam:
         """Language-model scores of the next label for the hypotheses that are new."""
