@@ -98,15 +98,12 @@ def test_regularisers_equal_unfused(topology: str, regulariser: dict[str, float]
 def test_gradcheck() -> None:
     joint, encoder, prediction, targets = make_batch()
 
-    def function(encoder: Tensor, prediction: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        joint.output.weight, joint.output.bias = WeightOf(weight), WeightOf(bias)
+    def function(encoder: Tensor, prediction: Tensor, weight: Any, bias: Any) -> Tensor:
+        # Plain tensors in the parameters' place, so that gradcheck can perturb them.
+        joint.output.weight, joint.output.bias = weight, bias
         return fused_full_sum_loss(
             encoder, prediction, joint, targets, LENGTHS, TARGET_LENGTHS, memory_budget=TINY
         )
-
-    # Plain tensors take the place of the parameters, so that gradcheck can perturb them.
-    def WeightOf(tensor: Tensor) -> Any:
-        return tensor
 
     weight = joint.output.weight.detach().clone().requires_grad_()
     bias = joint.output.bias.detach().clone().requires_grad_()
