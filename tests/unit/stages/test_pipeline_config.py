@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,10 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_nested_options_merge_and_base_is_left_alone() -> None:
-    base = {"encoder": "conformer", "encoder_conf": {"num_blocks": 12, "dropout_rate": 0.1}}
+    base: dict[str, Any] = {
+        "encoder": "conformer",
+        "encoder_conf": {"num_blocks": 12, "dropout_rate": 0.1},
+    }
     merged = deep_merge(base, {"encoder_conf": {"dropout_rate": 0.25}})
     assert merged["encoder_conf"] == {"num_blocks": 12, "dropout_rate": 0.25}
     assert base["encoder_conf"]["dropout_rate"] == 0.1

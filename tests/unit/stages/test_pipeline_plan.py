@@ -26,7 +26,7 @@ def config(
     return PipelineConfig(Path("p.yaml"), scheduler, conf or {}, stages, **sections)
 
 
-ALL = {"align": {}, "viterbi": {}, "full_sum": {}, "mbr": {}}
+ALL: dict[str, dict[str, Any]] = {"align": {}, "viterbi": {}, "full_sum": {}, "mbr": {}}
 
 
 def test_progressive_chain() -> None:
