@@ -111,7 +111,8 @@ class ProgressiveConformerEncoder(ConformerEncoder):
             raise ValueError("progressive_conformer always has the VGG front-end: no input_layer")
         super().__init__(input_size, input_layer="conv2d", **kwargs)
         size = self.output_size()
-        self.embed = VGGSubsampling(input_size, list(vgg_channels), size, self.embed.pos_enc)
+        positions = dict(self.named_modules())["embed.pos_enc"]
+        self.embed: nn.Module = VGGSubsampling(input_size, list(vgg_channels), size, positions)
         if not conv_first:
             return
         for index, layer in enumerate(self.encoders):

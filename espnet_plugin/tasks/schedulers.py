@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import _LRScheduler
 
@@ -44,7 +45,7 @@ class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The same rate for every parameter group."""
         # Before the Trainer told the total, only the constructor asks: it wants the first rate.
         total = self.total_steps if self.total_steps is not None else 1 << 62
