@@ -141,11 +141,12 @@ class PackedJoint:
             return mixed, mixed.tanh_()
         return mixed, self.inputs.activation(mixed.clone())
 
-    def _drop(self, hidden: Tensor, frame_row: Tensor, label_row: Tensor) -> Tensor:
+    def _factors(self, frame_row: Tensor, label_row: Tensor) -> Tensor | None:
+        """Dropout factors of the hidden layer, [R, J]."""
         dropout = self.inputs.dropout
         if dropout is None:
-            return hidden
-        return hidden * dropout.factors(frame_row, label_row, hidden.dtype)
+            return None
+        return dropout.factors(frame_row, label_row, self._encoder.dtype)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """[R, J] -> [R, V] in the dtype of the matrix products."""
@@ -171,7 +172,10 @@ class PackedJoint:
         label = torch.empty_like(blank)
         for part in self.chunks(cells):
             frame_row, label_row = self.rows_of(cells[part])
-            hidden = self._drop(self._activate(frame_row, label_row)[1], frame_row, label_row)
+            hidden = self._activate(frame_row, label_row)[1]
+            factors = self._factors(frame_row, label_row)
+            if factors is not None:
+                hidden.mul_(factors)
             following = self.inputs.labels.view(-1).index_select(0, label_row)
             scores = self.rows.arc_scores(
                 self._logits(hidden), following, self.inputs.blank, overwrite=True
@@ -194,7 +198,8 @@ class PackedJoint:
         for part in self.chunks(cells):
             frame_row, label_row = self.rows_of(cells[part])
             mixed, hidden = self._activate(frame_row, label_row)
-            kept = self._drop(hidden, frame_row, label_row)
+            factors = self._factors(frame_row, label_row)
+            kept = hidden if factors is None else hidden * factors
             following = self.inputs.labels.view(-1).index_select(0, label_row)
             slope = self.rows.slopes(
                 self._logits(kept),
@@ -207,7 +212,9 @@ class PackedJoint:
             grads.bias.add_(slope.sum(0, dtype=self.sum_dtype))
             _add_product(grads.weight, slope.t(), kept)
             back = self._back_product(slope)
-            back = self._through_activation(self._drop(back, frame_row, label_row), mixed, hidden)
+            if factors is not None:
+                back.mul_(factors)
+            back = self._through_activation(back, mixed, hidden)
             grads.encoder.index_add_(0, frame_row, back)
             grads.prediction.index_add_(0, label_row, back)
         return grads
