@@ -119,9 +119,11 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
 def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None]) -> None:
     threads = run.options.train_threads
     environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    status = wait_all([start(command, log, environment)], tick)[0]
+    # Where a launcher runs the training, it writes train.log itself.
+    console = log if run.options.train_cmd == "local" else log.with_name("launch.log")
+    status = wait_all([start(command, console, environment)], tick)[0]
     if status != 0:
-        raise ChildFailed(f"stage {run.stage.name}", status, log)
+        raise ChildFailed(f"stage {run.stage.name}", status, log if log.exists() else console)
 
 
 def _probe(run: StageRun) -> int:
