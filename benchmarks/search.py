@@ -56,6 +56,20 @@ def espnet_search(
     return BeamSearchTransducer(decoder, theirs, beam_size=beam, search_type=kind)
 
 
+def networks(
+    task: Task, args: argparse.Namespace, topology: str = "rnnt"
+) -> tuple[LSTMPrediction, JointNetwork]:
+    """Trained for the task; kept in --cache if that is given."""
+    file = args.cache and args.cache / f"search_{topology}_{task.vocab}_{args.steps}.pth"
+    if file and file.is_file():
+        prediction, joint = torch.load(file, weights_only=False)
+    else:
+        prediction, joint, _ = train(task, args.steps, topology=topology)
+        if file:
+            torch.save((prediction, joint), file)
+    return prediction, joint
+
+
 def measure(runs: dict[str, Run], repeats: int) -> dict[str, tuple[float, float, Tokens]]:
     """Median wall-clock and CPU seconds of each contestant, and what it found."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
@@ -78,7 +92,7 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, tuple[float, float,
 def against_espnet(args: argparse.Namespace) -> None:
     """The rnnt topology, ours against ESPnet's four algorithms."""
     task = Task(args.vocab)
-    prediction, joint, _ = train(task, args.steps)
+    prediction, joint = networks(task, args)
     encoder, targets, symbols = task.batch(args.utterances, torch.Generator().manual_seed(1))
     frames = torch.full((args.utterances,), task.frames)
     references = [tuple(t[:n].tolist()) for t, n in zip(targets, symbols, strict=True)]
@@ -140,7 +154,7 @@ def growth(args: argparse.Namespace) -> None:
     """Milliseconds of search per second of speech over beam and batch."""
     task = Task(args.vocab)
     for topology in ("monotonic", "rnnt"):
-        prediction, joint, _ = train(task, args.steps, topology=topology)
+        prediction, joint = networks(task, args, topology)
         encoder, _, _ = task.batch(32, torch.Generator().manual_seed(1))
         table(topology, prediction, joint, encoder, (1, 8, 32), (1, 4, 8, 16, 32), args.repeats)
 
@@ -197,6 +211,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--utterances", type=int, default=32)
     parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--cache", type=Path, help="folder to keep the trained networks in")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

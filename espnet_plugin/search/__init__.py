@@ -18,6 +18,7 @@ from espnet_plugin.search.nbest import NbestEntry, make_nbest, posteriors, resco
 from espnet_plugin.search.ngram import NgramModel, NgramScorer, read_arpa
 from espnet_plugin.search.prefix_tree import LexiconEntry, PrefixTree, lexicon_entries
 from espnet_plugin.search.realign import forced_align_transducer
+from espnet_plugin.search.scale_search import ScalePoint, search_scales
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.word_lm import WordNgram, WordScorer
 from espnet_plugin.search.word_output import (
@@ -42,6 +43,7 @@ __all__ = [
     "NgramModel",
     "NgramScorer",
     "PrefixTree",
+    "ScalePoint",
     "TimedWord",
     "WordNgram",
     "WordScorer",
@@ -62,6 +64,7 @@ __all__ = [
     "posteriors",
     "read_arpa",
     "rescore",
+    "search_scales",
     "token_words",
     "word_confidences",
 ]
