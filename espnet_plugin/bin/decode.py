@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -14,57 +12,19 @@ def get_parser() -> argparse.ArgumentParser:
     """Options of the job; `--config decode.yaml` as for ESPnet's asr_inference."""
     from espnet_plugin.tasks.batch_job import make_parser
     from espnet_plugin.tasks.search_options import add_search_arguments
+    from espnet_plugin.tasks.searchers import SEARCHES, add_lexicon_arguments
 
     parser = make_parser(__doc__ or "", ("asr_train_config", "asr_model_file"))
     parser.add_argument(
         "--search",
-        choices=["beam", "greedy", "encoder"],
+        choices=SEARCHES,
         default="beam",
         help="encoder: greedy on the encoder's output layer; always used for an aligner, whose "
         "joint network is not trained",
     )
     add_search_arguments(parser, lm_scale=0.0)
+    add_lexicon_arguments(parser)
     return parser
-
-
-def make_searcher(args: argparse.Namespace, model: Any) -> Callable[[Any, Any], list[Any]]:
-    """The function from encoder output to N-best lists of (tokens, score)."""
-    from espnet_plugin.search.greedy import greedy_search
-    from espnet_plugin.tasks.search_options import build_scorers, search_batch
-
-    if model.criterion.searches_encoder and args.search != "encoder":
-        logging.info("an aligner: greedy search on the encoder's output layer")
-        args.search = "encoder"
-    if args.search == "beam":
-        scorers = build_scorers(args, model)
-
-        def beam(frames: Any, lengths: Any) -> list[Any]:
-            found = search_batch(args, model, scorers, frames, lengths)
-            return [[(list(h.tokens), h.score) for h in hypotheses] for hypotheses in found]
-
-        return beam
-
-    if args.search == "greedy":
-
-        def greedy(frames: Any, lengths: Any) -> list[Any]:
-            found = greedy_search(
-                frames,
-                lengths,
-                model.prediction,
-                model.joint_network,
-                topology=model.topology,
-                blank=model.blank_id,
-                max_symbols=args.max_symbols,
-                blank_penalty=args.blank_penalty,
-            )
-            return [[(list(h.tokens), h.score)] for h in found]
-
-        return greedy
-
-    def encoder(frames: Any, lengths: Any) -> list[Any]:
-        return [[(tokens, score)] for tokens, score in model.encoder_greedy(frames, lengths)]
-
-    return encoder
 
 
 def decode(args: argparse.Namespace) -> None:
@@ -77,10 +37,11 @@ def decode(args: argparse.Namespace) -> None:
         load_model,
         read_keys,
     )
+    from espnet_plugin.tasks.searchers import make_searcher
     from espnet_plugin.tasks.text_output import make_detokenizer
 
     model, train_args = load_model(args)
-    search = make_searcher(args, model)
+    search = make_searcher(args, model, train_args)
     to_text = make_detokenizer(train_args)
     batches = in_batches(read_keys(args.key_file), args.batch_size)
     files = ("text", "token", "token_int", "score")
@@ -92,13 +53,15 @@ def decode(args: argparse.Namespace) -> None:
             for n in range(args.nbest):
                 # A list shorter than asked for repeats its last entry, so that every file has
                 # every utterance; ESPnet's readers expect that.
-                tokens, score = hypotheses[min(n, len(hypotheses) - 1)]
-                symbols = [model.token_list[token] for token in tokens]
+                found = hypotheses[min(n, len(hypotheses) - 1)]
+                symbols = [model.token_list[token] for token in found.tokens]
+                # A lexicon search knows its words; spelling them back could only lose homophones.
+                words = args.search == "lexicon"
                 values += [
-                    to_text(symbols),
+                    " ".join(found.words) if words else to_text(symbols),
                     " ".join(symbols),
-                    " ".join(map(str, tokens)),
-                    f"{score:.6f}",
+                    " ".join(map(str, found.tokens)),
+                    f"{found.score:.6f}",
                 ]
             tables.write(utt, *values)
         tables.flush()

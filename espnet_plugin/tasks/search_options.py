@@ -33,7 +33,7 @@ def build_scorers(
     """The external language models with their scales."""
     if args.ngram_file is None or args.lm_scale == 0:
         return []
-    from espnet_plugin.search.ngram import NgramScorer, read_arpa
+    from espnet_plugin.search import NgramScorer, read_arpa
 
     device = next(model.parameters()).device
     scorer = NgramScorer(read_arpa(args.ngram_file), model.token_list, device=device)
