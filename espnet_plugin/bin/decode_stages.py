@@ -55,7 +55,7 @@ def run(cmd: Sequence[str]) -> None:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 when a process failed, 2 after a user error."""
+    """Run the command; returns 0, 1 (a process failed), 2 (user error) or 130 (Ctrl-C)."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     signal.signal(signal.SIGTERM, terminate)
     try:
@@ -66,6 +66,9 @@ def main(cmd: Sequence[str] | None = None) -> int:
     except ChildFailed as error:
         logging.error("%s", error)
         return 1
+    except KeyboardInterrupt:
+        logging.error("interrupted; the same command continues from here")
+        return 130
     return 0
 
 

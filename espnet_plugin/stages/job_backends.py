@@ -82,7 +82,7 @@ class ProgressMeter:
         total: utterances.
         files: their lines are counted.
         show: takes the lines.
-        every: seconds between them.
+        every: seconds between them; six times that where nothing moves (ESPnet is starting).
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class ProgressMeter:
     ) -> None:
         self.label, self.total, self.files = label, total, files
         self.show, self.every = show, every
-        self.begun = self.last = time.monotonic()
-        self.at_start = self.count()
+        self.begun = self.last = self.looked = time.monotonic()
+        self.at_start = self.shown = self.count()
 
     def count(self) -> int:
         """Utterances that are done."""
@@ -104,10 +104,13 @@ class ProgressMeter:
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self.last < self.every:
+        if now - self.looked < self.every:
             return
-        self.last = now
+        self.looked = now
         done = self.count()
+        if done == self.shown and now - self.last < 6 * self.every:
+            return
+        self.last, self.shown = now, done
         fresh = done - self.at_start
         left = (now - self.begun) / fresh * (self.total - done) if fresh > 0 else None
         eta = "" if left is None else f"  ETA {clock(left)}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from espnet_plugin.stages.job_backends import ProgressMeter
 from espnet_plugin.stages.jobs import Job, make_job, merge_outputs, repair_outputs, run_jobs
 from espnet_plugin.stages.jobs import split_keys as split
 from espnet_plugin.stages.options import RunOptions
@@ -116,3 +118,21 @@ def test_kaldi_style_backend(tmp_path: Path) -> None:
 def test_no_keys(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no utterances"):
         job(tmp_path / "a", count=0)
+
+
+def test_meter_estimates_and_is_quiet_when_nothing_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    file, shown = tmp_path / "text", list[str]()
+    file.write_text("u0 from an earlier attempt\n")
+    meter = ProgressMeter("nbest", 41, [file, tmp_path / "none"], shown.append)
+    for second in range(1, 60):
+        now[0] = second
+        meter()
+    assert shown == []
+    file.write_text("u\n" * 21)
+    now[0] = 60
+    meter()
+    assert shown == ["nbest      21/41 utterances  ETA 1:00"]
