@@ -110,8 +110,9 @@ def align_batch(
             infeasible="skip",
         )
         return alignment, score, lengths
+    log_probs = model.encoder_logits(frames).log_softmax(-1)  # [B, T, V]
     alignment, score = forced_align(
-        model.encoder_logits(frames).log_softmax(-1),
+        log_probs,
         targets,
         lengths,
         target_lengths,
@@ -120,11 +121,24 @@ def align_batch(
         prior_scale=args.prior_scale,
         infeasible="skip",
     )
-    return alignment, score, lengths
+    return alignment, path_score(log_probs, alignment, lengths, score), lengths
+
+
+def path_score(
+    log_probs: torch.Tensor, alignment: torch.Tensor, lengths: torch.Tensor, score: torch.Tensor
+) -> torch.Tensor:
+    """log posterior of the path [B], without the prior that chose it; -inf stays -inf.
+
+    Divided by the prior, a score is no probability: a good alignment has a positive one, and no
+    limit on it would mean the same for two label sets.
+    """
+    valid = torch.arange(log_probs.size(1), device=log_probs.device) < lengths[:, None]
+    picked = log_probs.gather(2, alignment[:, : log_probs.size(1), None]).squeeze(2)  # [B, T]
+    return picked.masked_fill(~valid, 0.0).sum(1).masked_fill(torch.isinf(score), -torch.inf)
 
 
 def align(args: argparse.Namespace) -> None:
-    """Writes `alignment` (text_int), `score` (per frame, nats) and `skipped`."""
+    """Writes `alignment` (text_int), `score` (log posterior per frame) and `skipped`."""
     from espnet_plugin.tasks.batch_job import (
         ResumableTables,
         in_batches,

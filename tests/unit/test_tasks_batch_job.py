@@ -37,3 +37,17 @@ def test_batches_and_keys_are_checked(tmp_path):
     (tmp_path / "keys").write_text("")
     with pytest.raises(ValueError, match="no utterance"):
         read_keys(tmp_path / "keys")
+
+
+def test_the_score_of_an_alignment_is_its_log_posterior():
+    import torch
+
+    from espnet_plugin.bin.align import path_score
+
+    log_probs = torch.randn(2, 4, 3).log_softmax(-1)
+    alignment = torch.tensor([[0, 1, 0, 2], [1, 0, 0, 0]])
+    lengths, inner = torch.tensor([4, 2]), torch.tensor([1.0, -torch.inf])
+    score = path_score(log_probs, alignment, lengths, inner)
+    expected = sum(log_probs[0, t, v] for t, v in enumerate([0, 1, 0, 2]))
+    torch.testing.assert_close(score[0], expected)
+    assert score[1] == -torch.inf
