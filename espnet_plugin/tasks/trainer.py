@@ -45,6 +45,10 @@ class ProgressiveTrainer(Trainer):
             updates = updates_per_epoch(kwargs["train_iter_factory"], options.accum_grad)
             for scheduler in waiting:
                 scheduler.set_total_steps(updates * options.max_epoch)
+        if kwargs["distributed_option"].distributed:
+            # Every stage leaves some parameters without gradient (the aligner the joint network,
+            # full_sum the encoder's output layers), which DDP takes for an error unless told.
+            options.unused_parameters = True
         rank = kwargs["distributed_option"].dist_rank
         output_dir = Path(options.output_dir)
         writes = rank is None or rank == 0
