@@ -46,8 +46,10 @@ def fingerprints(
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
+            # The first alignment does not depend on whether there will be a second one.
+            leave_out = {*LIMITS, *(("realign",) if step.name == "job:alignment" else ())}
             settings["options"] = {
-                k: v for k, v in relevant_options(section).items() if k not in LIMITS
+                k: v for k, v in relevant_options(section).items() if k not in leave_out
             }
             external = step.stage is None and config.alignment.get("from_file")
             files += [Path(external)] if external else []
