@@ -298,9 +298,9 @@ class BeamSearch:
 
     def _with_bonus(self, beam: Beam) -> Beam:
         """Language-model scores of the next label for the hypotheses that are new."""
-        rows = beam.fresh.nonzero().flatten()
-        self._scorers.refresh(beam, rows)
-        beam.fresh = torch.zeros_like(beam.fresh)
+        if len(self._scorers):
+            self._scorers.refresh(beam, beam.fresh.nonzero().flatten())
+            beam.fresh = torch.zeros_like(beam.fresh)
         return beam
 
     # What a lexicon adds (lexicon_search.py) -----------------------------------------------------

@@ -139,6 +139,7 @@ class LexiconSearch(BeamSearch):
         """Adds to every label the gain in look-ahead, and rules out labels that lead nowhere."""
         rows = beam.fresh.nonzero().flatten()
         beam = super()._with_bonus(beam)
+        beam.fresh = torch.zeros_like(beam.fresh)
         if rows.numel() == 0:
             return beam
         lexical = _Lexical(*beam.lexical)
