@@ -47,12 +47,19 @@ def run_local(
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // parallel))
     command = [*shlex.split(python), "-m", "espnet_plugin.bin.run_many", str(path)]
+    sizes = {part.log: _size(part.log) for part in parts}
     status = wait_all([start(command, log, environment)], tick)[0]
     for part in parts:
         if not part.done.exists():
-            raise ChildFailed(part.program, status, part.log if part.log.exists() else log)
+            # A part that never began has only the log of an earlier attempt, if any.
+            began = _size(part.log) > sizes[part.log]
+            raise ChildFailed(part.program, status, part.log if began else log)
     if status != 0:
         raise ChildFailed("run_many", status, log)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def run_kaldi(backend: str, python: str, part: JobPart, nj: int, tick: Callable[[], None]) -> None:
