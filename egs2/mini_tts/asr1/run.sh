@@ -11,4 +11,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --token_type char \
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
+    --train_threads 2 \
     "$@"
