@@ -19,6 +19,7 @@ COMMANDS = {
     "align": "forced alignment of data with a trained model",
     "nbest": "N-best lists of data with a trained model",
     "decode": "decode one data set with a trained model",
+    "tune-scales": "choose language-model scales on a development set",
     "collect-stats": "shapes, mean and variance of the training data",
     "show-config": "the merged ESPnet configuration of a train stage",
     "check-config": "parse stage configurations with ESPnet's parser",

@@ -88,3 +88,31 @@ def test_bad_calls_say_what_is_wrong(trained, tmp_path):
         Speech2Text(*trained, search="lexicon")
     with pytest.raises(ValueError, match="empty"):
         Speech2Text(*trained)(np.zeros((0, 8), np.float32))
+
+
+def test_tune_scales_writes_the_grid_and_the_choice(trained, tmp_path):
+    from espnet_plugin.bin.tune_scales import main
+    from espnet_plugin.corpora.kaldi_dir import write_ark
+
+    rng = np.random.default_rng(1)
+    rows = [(f"u{n}", rng.standard_normal((50, 8)).astype(np.float32)) for n in range(3)]
+    scp = write_ark(tmp_path / "feats.ark", rows)
+    (tmp_path / "feats.scp").write_text("".join(f"{u} {p}\n" for u, p in scp.items()))
+    (tmp_path / "text").write_text("u0 A B\nu1 AB\nu2 B\n")
+    (tmp_path / "lm.arpa").write_text(
+        "\\data\\\nngram 1=6\n\n\\1-grams:\n-99 <s>\n-0.5 </s>\n-0.6 <unk>\n-0.4 A\n-0.9 B\n"
+        "-0.7 <space>\n\n\\end\\\n"
+    )
+    data = [f"{tmp_path / 'feats.scp'},speech,kaldi_ark", f"{tmp_path / 'text'},text,text"]
+    options = f"""--asr_train_config {trained[0]} --asr_model_file {trained[1]}
+        --data_path_and_name_and_type {data[0]} --data_path_and_name_and_type {data[1]}
+        --key_file {tmp_path / "text"} --output_dir {tmp_path / "out"}
+        --ngram_file {tmp_path / "lm.arpa"} --lm_grid 0.5 0 --nbest 4"""
+    main(options.split())
+    grid = (tmp_path / "out/grid.md").read_text().splitlines()[2:]
+    assert len(grid) == 2 * 4  # lm scales times the default ilm scales
+    rates = [float(row.split("|")[3]) for row in grid]
+    assert rates == sorted(rates)
+    chosen = yaml.safe_load((tmp_path / "out/decode.yaml").read_text())
+    best = [cell.strip() for cell in grid[0].split("|")[1:3]]
+    assert [str(chosen["lm_scale"]), str(chosen["ilm_scale"])] == best
