@@ -280,6 +280,6 @@ fi
 if wanted 9; then
     log "step 9: report"
     run report --exp "${expdir}/${tag}"
-    log "results: ${PWD}/${expdir}/${tag}/RESULTS.md"
-    log "report:  ${PWD}/${expdir}/${tag}/report/report.md"
+    log "results: $(realpath "${expdir}/${tag}/RESULTS.md")"
+    log "report:  $(realpath "${expdir}/${tag}/report/report.md")"
 fi
