@@ -280,6 +280,6 @@ fi
 if wanted 9; then
     log "step 9: report"
     run report --exp "${expdir}/${tag}"
-    log "results: $(realpath "${expdir}/${tag}/RESULTS.md")"
-    log "report:  $(realpath "${expdir}/${tag}/report/report.md")"
+    log "results: $(realpath -m "${expdir}/${tag}/RESULTS.md")"
+    log "report:  $(realpath -m "${expdir}/${tag}/report/report.md")"
 fi
