@@ -3,6 +3,8 @@
 # A corpus calls it from its run.sh; see docs/pipeline.md for a corpus of your own.
 set -euo pipefail
 
+{ # bash reads all up to the last line before it starts: editing this file disturbs no running recipe
+
 help_message=$(
     cat <<'EOH'
 Usage: progressive.sh --train_set NAME --valid_set NAME --test_sets "NAME ..." [options]
@@ -10,10 +12,11 @@ Usage: progressive.sh --train_set NAME --valid_set NAME --test_sets "NAME ..." [
 Steps (--stage N to --stop_stage N; a step whose inputs did not change costs next to nothing):
   1 local/data.sh makes data/<set>     2 format into dump/        3 token list
   4 data checks                        5 statistics               6 train stages
-  7 decoding                           8 scoring, RESULTS.md      9 report
+  7 language models                    8 decoding                 9 scoring, RESULTS.md
+ 10 report                            11 pack                    12 upload
 
-  --stage N, --stop_stage N    first and last step (1, 9)
-  --skip_data_prep, --skip_train, --skip_eval true|false    leave out steps 1-5, 6, 7-9 (false)
+  --stage N, --stop_stage N    first and last step (1, 12)
+  --skip_data_prep, --skip_train, --skip_eval true|false    leave out steps 1-5, 6-7, 8-10 (false)
 Data
   --train_set, --valid_set, --test_sets    names of folders in data/; decoded: valid and test sets
   --local_data_opts "..."      options of local/data.sh, quoted as in a shell
@@ -45,7 +48,7 @@ EOH
 )
 
 stage=1
-stop_stage=9
+stop_stage=12
 skip_data_prep=false
 skip_train=false
 skip_eval=false
@@ -166,7 +169,7 @@ wanted() {
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
     case "$1" in
         [1-5]) [ "${skip_data_prep}" = false ] ;;
-        6) [ "${skip_train}" = false ] ;;
+        6 | 7) [ "${skip_train}" = false ] ;;
         *) [ "${skip_eval}" = false ] ;;
     esac
 }
@@ -254,8 +257,8 @@ if wanted 6; then
     run train "${pipeline[@]}" --force_alignment "${force_alignment}"
 fi
 
-if wanted 7; then
-    log "step 7: decode ${eval_sets[*]}"
+if wanted 8; then
+    log "step 8: decode ${eval_sets[*]}"
     options=()
     if [ -n "${inference_config}" ]; then
         options+=(--inference_config "${inference_config}")
@@ -271,15 +274,18 @@ if wanted 7; then
         --decode_data "${eval_sets[@]/#/${dump}/}"
 fi
 
-if wanted 8; then
-    log "step 8: score"
+if wanted 9; then
+    log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
     run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
 fi
 
-if wanted 9; then
-    log "step 9: report"
+if wanted 10; then
+    log "step 10: report"
     run report --exp "${expdir}/${tag}"
     log "results: $(realpath -m "${expdir}/${tag}/RESULTS.md")"
     log "report:  $(realpath -m "${expdir}/${tag}/report/report.md")"
 fi
+
+exit 0
+}
