@@ -35,6 +35,16 @@ Experiment
   --<stage>_args "..."         likewise for stages of other names in the YAML
   --rerun_stale true|false     redo steps whose inputs changed; old folders are moved aside (false)
   --force_alignment true|false train on an alignment that breaks its limits (false)
+Language models (--use_lm true: n-grams are made before step 6, as mbr may want them; step 8 uses all)
+  --use_lm true|false          make and use what these name (false)
+  --word_arpa FILE|train       word n-gram, ARPA or KenLM; train: made from --lm_train_text
+  --token_arpa FILE|train      n-gram over the model's labels
+  --ngram_order N (3)          of those made here: <expdir>/ngram/{word,<token type>}_<N>gram.arpa
+  --lm_config FILE             YAML of ESPnet's LM task: a neural model over the labels (step 7)
+  --lm_exp DIR                 its folder (<expdir>/<name of the YAML>_<token list>)
+  --lm_train_text FILE         Kaldi text (the training set's transcripts)
+  --word_arpa_scale S, --token_arpa_scale S, --lm_weight S    scales in step 8, or
+  --tune_scales true|false     tune them, and the internal LM's, on the validation set (false)
 Decoding
   --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
   --decode_stages "NAME ..."   train stages to decode with, or: final (all)
@@ -44,6 +54,7 @@ Resources
   --gpu_inference true|false (false)   --train_threads N (the environment's OMP_NUM_THREADS)
   --cmd, --train_cmd "..."     local, or Kaldi-style: "slurm.pl --mem 4G" (cmd.sh)
   --dumpdir DIR (dump)   --expdir DIR (exp)   --python PROGRAM (python3)
+  --preload true|false         import ESPnet once for all local steps, on Linux (true)
 EOH
 )
 
@@ -70,6 +81,17 @@ asr_tag=
 asr_exp=
 rerun_stale=false
 force_alignment=false
+use_lm=false
+word_arpa=
+token_arpa=
+ngram_order=3
+lm_config=
+lm_exp=
+lm_train_text=
+word_arpa_scale=
+token_arpa_scale=
+lm_weight=
+tune_scales=false
 inference_config=
 inference_tag=
 decode_stages=
@@ -85,6 +107,7 @@ train_cmd=
 dumpdir=dump
 expdir=exp
 python=python3
+preload=true
 stage_args=() # --<stage>_args "...", passed on as they are
 
 log() { printf '%s %s\n' "$(date '+%H:%M:%S')" "$*"; }
@@ -155,6 +178,20 @@ if [ "${token_type}" = bpe ]; then
     tokens+=(--bpemodel "${token_dir}/bpe.model")
 elif [ "${token_type}" = phn ]; then
     tokens+=(--lexicon "${token_dir}/lexicon.txt")
+fi
+
+# Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
+if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(uname)" = Linux ] &&
+    [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
+    preloaded=$(mktemp -d)
+    OMP_NUM_THREADS=1 "${python}" -m espnet_plugin.bin.preload "${preloaded}" \
+        >"${preloaded}/log" 2>&1 &
+    trap 'kill %1 2>/dev/null; rm -rf "${preloaded}"' EXIT
+    until [ -x "${preloaded}/python" ]; do
+        kill -0 %1 2>/dev/null || { cat "${preloaded}/log" >&2; die "cannot import espnet_plugin"; }
+        sleep 0.05
+    done
+    python=${preloaded}/python
 fi
 
 # run NAME OPTIONS...: one of our programs
