@@ -39,7 +39,15 @@ def call(
     calls = recipe / "calls"
     calls.unlink(missing_ok=True)
     result = subprocess.run(
-        ["bash", "progressive.sh", *options, "--python", str(recipe / "python")],
+        [
+            "bash",
+            "progressive.sh",
+            *options,
+            "--python",
+            str(recipe / "python"),
+            "--preload",
+            "false",
+        ],
         cwd=recipe,
         capture_output=True,
         text=True,
@@ -142,7 +150,10 @@ def test_a_failing_step_ends_the_recipe(recipe: Path) -> None:
 )
 def test_bad_options(recipe: Path, options: list[str], message: str) -> None:
     result = subprocess.run(
-        ["bash", "progressive.sh", *SETS, *options], cwd=recipe, capture_output=True, text=True
+        ["bash", "progressive.sh", *SETS, "--preload", "false", *options],
+        cwd=recipe,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2
     assert message in result.stderr

@@ -186,9 +186,10 @@ if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(u
     preloaded=$(mktemp -d)
     OMP_NUM_THREADS=1 "${python}" -m espnet_plugin.bin.preload "${preloaded}" \
         >"${preloaded}/log" 2>&1 &
-    trap 'kill %1 2>/dev/null; rm -rf "${preloaded}"' EXIT
+    server=$!
+    trap 'kill "${server}" 2>/dev/null || true; rm -rf "${preloaded}"' EXIT
     until [ -x "${preloaded}/python" ]; do
-        kill -0 %1 2>/dev/null || { cat "${preloaded}/log" >&2; die "cannot import espnet_plugin"; }
+        kill -0 "${server}" 2>/dev/null || { cat "${preloaded}/log" >&2; die "cannot import espnet_plugin"; }
         sleep 0.05
     done
     python=${preloaded}/python
