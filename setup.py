@@ -31,11 +31,17 @@ setup(
     python_requires=">=3.12,<3.14",
     install_requires=[
         "espnet[asr,train]==202611",
+        "huggingface_hub",
         "numpy",
         "PyYAML",
         "sentencepiece",
+        # Where somebody speaks, for `transcribe`; its model comes with it.
+        "silero-vad",
+        "soundfile",
+        "soxr",
         "torch",
         "torchaudio",
+        "tqdm",
     ],
     extras_require={
         # Everything `make test` and `make lint` call.
