@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from cepstra import read_mfc
-from sphere import check_sphere
+
+from espnet_plugin.corpora.sphere import check_sphere
 
 SAMPLE_RATE = 16000
 SUBSETS = ("train", "test")
