@@ -18,12 +18,15 @@ from pathlib import Path
 
 def check_stage(name: str, arguments: Sequence[str]) -> bool:
     """Parse and build one stage; logs what is wrong."""
+    from espnet_plugin.tasks.initial_parameters import check_initial_parameters
     from espnet_plugin.tasks.progressive import ProgressiveASRTask as Task
 
     try:
         args = Task.get_parser().parse_args(list(arguments))
         model = Task.build_model(args)
         Task.build_optimizers(args, model)
+        for init_param in args.init_param:
+            check_initial_parameters(init_param, model)
     except SystemExit:
         logging.error("stage %s: ESPnet does not accept its options (see above)", name)
         return False

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.stages.config import PipelineConfig, load_pipeline_config
 from espnet_plugin.stages.options import FEATS_TYPES, RunOptions
+from espnet_plugin.stages.plan import PARTS, with_init
+from espnet_plugin.stages.scheduler import make_plan
 
 #: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
 STAGE_ARGS_SUFFIX = "_args"
@@ -53,6 +56,18 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         ("non_linguistic_symbols", None),
     ):
         data.add_argument(f"--{name}", default=default)
+    start = parser.add_argument_group("fine-tuning")
+    start.add_argument(
+        "--init_from",
+        metavar="MODEL",
+        help="start from this model: packed zip, experiment or stage folder, .pth, Hub id",
+    )
+    start.add_argument("--init_from_stage", help="which stage does (default: the first)")
+    start.add_argument(
+        "--init_from_parts",
+        metavar="PART,...",
+        help=f"of it only these, the rest at random: {', '.join(PARTS)} (default: all)",
+    )
     work = parser.add_argument_group("resources")
     work.add_argument("--ngpu", type=int, default=0, help="GPUs a node for training; 0: CPU")
     work.add_argument("--num_nodes", type=int, default=1)
@@ -104,6 +119,21 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         rerun_stale=args.rerun_stale,
         force_alignment=getattr(args, "force_alignment", False),
     )
+
+
+def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
+    """The pipeline's YAML, with what the command line says about fine-tuning.
+
+    Raises:
+        ValueError: the YAML is invalid, or ``--init_from`` names no stage.
+    """
+    config = load_pipeline_config(args.config)
+    if args.init_from is None:
+        if args.init_from_stage or args.init_from_parts:
+            raise ValueError("--init_from_stage and --init_from_parts need --init_from MODEL")
+        return config
+    stage = args.init_from_stage or make_plan(config)[0].name
+    return with_init(config, stage, args.init_from, args.init_from_parts)
 
 
 def parse_with_stage_args(

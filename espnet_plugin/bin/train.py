@@ -21,10 +21,10 @@ from types import FrameType
 from espnet_plugin.bin.pipeline_options import (
     add_pipeline_options,
     parse_with_stage_args,
+    pipeline_config,
     run_options,
     str2bool,
 )
-from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.pipeline import Pipeline
 from espnet_plugin.stages.process import ChildFailed
 
@@ -58,7 +58,7 @@ def build_pipeline(
         ValueError: the configuration is invalid.
     """
     args, stage_args = parse_with_stage_args(get_parser(), cmd)
-    config = load_pipeline_config(args.config)
+    config = pipeline_config(args)
     invocation = {"arguments": list(cmd), "cwd": os.getcwd()}
     return Pipeline(config, run_options(args, stage_args), invocation, console), args
 

@@ -25,14 +25,17 @@ def check_checkpoint_vocabulary(checkpoint: Path, tokens: Sequence[str]) -> None
     """
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint}: no such checkpoint; train the stage it comes from first")
-    remedy = "use the token list it was trained with, or start from another checkpoint"
+    remedy = (
+        "use the token list it was trained with, or keep its encoder alone and make all that "
+        "depends on the labels anew (--init_from_parts encoder; in YAML init_from.parts)"
+    )
+    trained = _trained_tokens(checkpoint.parent / "config.yaml")
     for name, weight in _weights(checkpoint).items():
-        if name.endswith(_OUTPUTS) and weight.shape[0] != len(tokens):
+        if trained is None and name.endswith(_OUTPUTS) and weight.shape[0] != len(tokens):
             raise ValueError(
                 f"{checkpoint}: made for another vocabulary: {name} has {weight.shape[0]} outputs, "
                 f"the token list {len(tokens)} tokens; {remedy}"
             )
-    trained = _trained_tokens(checkpoint.parent / "config.yaml")
     if trained is None or trained == list(tokens):
         return
     if sorted(trained) == sorted(tokens):
@@ -41,9 +44,16 @@ def check_checkpoint_vocabulary(checkpoint: Path, tokens: Sequence[str]) -> None
             f"{checkpoint}: its tokens stand in another order: number {n} is {trained[n]!r}, in "
             f"the token list {tokens[n]!r}; {remedy}"
         )
-    odd = sorted(set(trained) ^ set(tokens))
+    differences = [
+        f"{what}: {some(sorted(labels))}"
+        for what, labels in (
+            ("labels that the model does not know", set(tokens) - set(trained)),
+            ("labels of the model that the token list lacks", set(trained) - set(tokens)),
+        )
+        if labels
+    ]
     raise ValueError(
-        f"{checkpoint}: made for another vocabulary; not in both: {some(odd)}; {remedy}"
+        f"{checkpoint}: made for another vocabulary; {'; '.join(differences)}; {remedy}"
     )
 
 

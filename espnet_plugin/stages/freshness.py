@@ -9,6 +9,7 @@ from typing import Any
 from espnet_plugin import __version__
 from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.fingerprint import fingerprint, relevant_arguments, relevant_options
+from espnet_plugin.stages.inputs import initial_model
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step, TrainStage
 from espnet_plugin.stages.quality import LIMITS
@@ -40,8 +41,8 @@ def fingerprints(
         if step.kind == "train":
             stage = stages[step.name.removeprefix("train:")]
             settings.update(_train_settings(stage, options))
-            if stage.init_from is not None and stage.init_from.file is not None:
-                files.append(Path(stage.init_from.file))
+            if stage.init_from is not None and stage.init_from.external:
+                files.append(initial_model(stage.init_from))
             files += [*options.shape_files("train"), *options.shape_files("valid")]
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.publishing.sources import find_model
 from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import TrainStage
+from espnet_plugin.stages.plan import InitFrom, TrainStage
 from espnet_plugin.stages.state import write_atomically
 
 
@@ -43,7 +44,7 @@ def check_inputs(options: RunOptions) -> None:
 def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions) -> None:
     """Check the model files from outside that stages start from.
 
-    A stage that leaves the joint network out may start from a model of other labels.
+    A stage that leaves out all that has a row per label may start from a model of other labels.
 
     Raises:
         ValueError: a file is missing, damaged, or made for another vocabulary.
@@ -51,14 +52,28 @@ def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions)
     token_list = options.text_options.get("token_list")
     for stage in stages:
         init = stage.init_from
-        if init is None or init.file is None:
+        if init is None or not init.external:
             continue
-        if any(name.startswith("joint_network") for name in init.exclude) or token_list is None:
-            if not Path(init.file).is_file():
-                raise ValueError(f"{init.file}: no such checkpoint to start {stage.name} from")
+        checkpoint = initial_model(init)
+        if init.fits_any_vocabulary or token_list is None:
+            if not checkpoint.is_file():
+                raise ValueError(f"{checkpoint}: no such checkpoint to start {stage.name} from")
             continue
         tokens = Path(token_list).read_text(encoding="utf-8").splitlines()
-        check_checkpoint_vocabulary(Path(init.file), tokens)
+        check_checkpoint_vocabulary(checkpoint, tokens)
+
+
+def initial_model(init: InitFrom) -> Path:
+    """The file that an external start reads; a packed model or Hub id is fetched and unpacked.
+
+    Raises:
+        ValueError: there is no model at that place.
+    """
+    assert init.external
+    if init.file is not None:
+        return Path(init.file)
+    assert init.model is not None
+    return find_model(init.model).model_file
 
 
 def _same_keys(first: Path, one: Collection[str], second: Path, other: Collection[str]) -> None:

@@ -22,7 +22,7 @@ from espnet_plugin.stages.data_jobs import (
     make_nbest,
 )
 from espnet_plugin.stages.freshness import fingerprints, staleness, upstream_times
-from espnet_plugin.stages.inputs import check_foreign_checkpoints, check_inputs
+from espnet_plugin.stages.inputs import check_foreign_checkpoints, check_inputs, initial_model
 from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step, TrainStage, build_steps
@@ -129,7 +129,8 @@ class Pipeline:
         for stage in self.stages.values():
             config = write_stage_config(stage, self.options, {})
             folder = self.exp / stage.name
-            spec[stage.name] = train_command(stage, self.options, config, folder, None, None)[skip:]
+            init = self._init(stage) if stage.init_from and stage.init_from.external else None
+            spec[stage.name] = train_command(stage, self.options, config, folder, None, init)[skip:]
         text = json.dumps(spec, indent=1)
         content = text + "".join(
             (self.exp / "conf" / f"{name}.yaml").read_text(encoding="utf-8") for name in spec
@@ -210,8 +211,8 @@ class Pipeline:
         init = stage.init_from
         if init is None:
             return None
-        if init.file is not None:
-            path = Path(init.file)
+        if init.external:
+            path = initial_model(init).resolve()
         else:
             assert init.stage is not None
             checkpoint = init.checkpoint or self.stages[init.stage].checkpoint

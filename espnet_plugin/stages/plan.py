@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from espnet_plugin.publishing.sources import is_source
 from espnet_plugin.stages.budget import Budget
 from espnet_plugin.stages.config import PipelineConfig, espnet_options
 
@@ -17,20 +18,51 @@ LOSS_NEEDS: Mapping[str, str | None] = {
     "mbr": "nbest",
 }
 DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
+#: Parts of a model -> prefixes of their parameters.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "encoder": ("frontend.", "normalize.", "preencoder.", "encoder.", "postencoder."),
+    "encoder_output": ("ctc.", "intermediate_output."),
+    "prediction": ("decoder.",),
+    "joint": ("joint_network.",),
+}
 
 
 @dataclass(frozen=True)
 class InitFrom:
-    """Where a stage's parameters come from: an earlier stage's checkpoint, or a file."""
+    """Where a stage's parameters come from.
+
+    Exactly one of these three is set.
+
+    Attributes:
+        stage: an earlier stage of this plan; its ``checkpoint``.
+        file: a model file.
+        model: a packed model, an experiment's folder or a Hub id (`publishing.sources`).
+        exclude: prefixes of parameters that start at random all the same.
+    """
 
     stage: str | None
     checkpoint: str | None = None
     file: str | None = None
     exclude: tuple[str, ...] = ("specaug",)
+    model: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.stage is None) == (self.file is None):
-            raise ValueError(f"init_from needs a stage or a file, got {self.stage}, {self.file}")
+        if sum(source is not None for source in (self.stage, self.file, self.model)) != 1:
+            raise ValueError(
+                "init_from needs one of stage, file and model, got "
+                f"{self.stage}, {self.file}, {self.model}"
+            )
+
+    @property
+    def external(self) -> bool:
+        """Whether it comes from outside of this experiment."""
+        return self.stage is None
+
+    @property
+    def fits_any_vocabulary(self) -> bool:
+        """Whether all that has a row per label is left out."""
+        rows = [prefix for part, of in PARTS.items() if part != "encoder" for prefix in of]
+        return all(any(row.startswith(name) for name in self.exclude) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -128,15 +160,43 @@ def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | N
     if value is None or (previous is None and value == {}):
         return None
     if isinstance(value, str):
-        value = {"stage": value}
-    unknown = set(value) - {"stage", "checkpoint", "file", "exclude"}
+        value = {"model" if is_source(value) else "stage": value}
+    unknown = set(value) - {"stage", "checkpoint", "file", "model", "exclude", "parts"}
     if unknown:
         raise ValueError(f"init_from has unknown keys {sorted(unknown)}")
     exclude = value.get("exclude", "specaug") or ()
     if isinstance(exclude, str):
         exclude = [part for part in exclude.split(",") if part]
-    stage = value.get("stage") or (None if value.get("file") else previous)
-    return InitFrom(stage, value.get("checkpoint"), value.get("file"), tuple(exclude))
+    exclude = (*exclude, *_other_parts(value.get("parts")))
+    file, model = value.get("file"), value.get("model")
+    stage = value.get("stage") or (None if file or model else previous)
+    return InitFrom(stage, value.get("checkpoint"), file, exclude, model)
+
+
+def _other_parts(parts: Any) -> tuple[str, ...]:
+    """Prefixes of the parts that are not asked for; None asks for all."""
+    if parts is None:
+        return ()
+    wanted = [part for part in parts.split(",") if part] if isinstance(parts, str) else list(parts)
+    unknown = [part for part in wanted if part not in PARTS]
+    if unknown or not wanted:
+        raise ValueError(f"init_from.parts must name some of {', '.join(PARTS)}; got {parts!r}")
+    return tuple(p for part, prefixes in PARTS.items() if part not in wanted for p in prefixes)
+
+
+def with_init(config: PipelineConfig, stage: str, source: str, parts: str | None) -> PipelineConfig:
+    """The configuration with another start of one stage, as ``--init_from`` asks for.
+
+    Raises:
+        ValueError: there is no such stage.
+    """
+    if stage not in config.train_stages:
+        raise ValueError(
+            f"--init_from_stage {stage}: the stages are {', '.join(config.train_stages)}"
+        )
+    given: dict[str, Any] = {"model": source, **({} if parts is None else {"parts": parts})}
+    changed = {**config.train_stages[stage], "init_from": given}
+    return replace(config, train_stages={**config.train_stages, stage: changed})
 
 
 def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:

@@ -33,6 +33,9 @@ Experiment
   --asr_exp DIR                its folder (<expdir>/<tag>)
   --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
   --<stage>_args "..."         likewise for stages of other names in the YAML
+  --init_from MODEL            fine-tuning: packed zip, experiment or stage folder, .pth or Hub id,
+                               for the first stage, or --init_from_stage NAME
+  --init_from_parts "PART,..."  only: encoder, encoder_output, prediction, joint (all)
   --rerun_stale true|false     redo steps whose inputs changed; old folders are moved aside (false)
   --force_alignment true|false train on an alignment that breaks its limits (false)
 Language models (--use_lm true: n-grams are made before step 6, as mbr may want them; step 8 uses all)
@@ -79,6 +82,9 @@ g2p=
 asr_config=conf/train_progressive.yaml
 asr_tag=
 asr_exp=
+init_from=
+init_from_stage=
+init_from_parts=
 rerun_stale=false
 force_alignment=false
 use_lm=false
@@ -284,6 +290,12 @@ pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens
 if [ -n "${train_threads}" ]; then
     pipeline+=(--train_threads "${train_threads}")
 fi
+
+for option in init_from init_from_stage init_from_parts; do
+    if [ -n "${!option}" ]; then
+        pipeline+=("--${option}" "${!option}")
+    fi
+done
 
 if wanted 5; then
     log "step 5: statistics in ${stats}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from espnet_plugin.stages.config import PipelineConfig
-from espnet_plugin.stages.plan import InitFrom, TrainStage, build_steps, make_stage
+from espnet_plugin.stages.plan import InitFrom, TrainStage, build_steps, make_stage, with_init
 from espnet_plugin.stages.scheduler import (
     StageScheduler,
     make_plan,
@@ -82,6 +82,37 @@ def test_init_from_forms() -> None:
     assert init({"file": "x.pth", "exclude": []}) == InitFrom(None, file="x.pth", exclude=())
     with pytest.raises(ValueError, match="unknown keys"):
         init({"stge": "align"})
+
+
+def test_models_from_elsewhere() -> None:
+    def init(value: Any) -> InitFrom:
+        stages = {"full_sum": {"loss": "full_sum", "init_from": value}}
+        made = make_stage("full_sum", config(stages), "v").init_from
+        assert made is not None
+        return made
+
+    for place in ("owner/name", "owner/name@v1", "model.zip", "exp/tag", "a/b.pth"):
+        assert init(place) == InitFrom(None, model=place) and init(place).external
+    assert not init("align").external
+    encoder = init({"model": "m.zip", "parts": "encoder"})
+    assert encoder.fits_any_vocabulary and not init("m.zip").fits_any_vocabulary
+    left_out = ("specaug", "ctc.", "intermediate_output.", "decoder.", "joint_network.")
+    assert encoder.exclude == left_out
+    joint = init({"model": "m.zip", "parts": ["encoder", "joint"]})
+    assert "joint_network." not in joint.exclude and not joint.fits_any_vocabulary
+    with pytest.raises(ValueError, match="parts must name some of encoder, encoder_output"):
+        init({"parts": "decoder"})
+    with pytest.raises(ValueError, match="one of stage, file and model"):
+        init({"model": "m.zip", "file": "x.pth"})
+
+
+def test_init_from_on_the_command_line() -> None:
+    changed = with_init(config(ALL), "viterbi", "m.zip", "encoder")
+    plan = {stage.name: stage for stage in make_plan(changed)}
+    assert plan["viterbi"].init_from is not None and plan["viterbi"].init_from.model == "m.zip"
+    assert plan["full_sum"].init_from == InitFrom("viterbi")
+    with pytest.raises(ValueError, match="--init_from_stage mbrr: the stages are align"):
+        with_init(config(ALL), "mbrr", "m.zip", None)
 
 
 def test_external_alignment_needs_no_aligner() -> None:

@@ -273,6 +273,31 @@ def test_checkpoint_of_another_vocabulary(
     assert not (corpus / "exp/t/align").exists()
 
 
+def test_fine_tuning_from_another_experiment(
+    corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    two_stages(corpus)
+    other = corpus / "other/full_sum"
+    other.mkdir(parents=True)
+    torch.save({"joint_network.output.weight": torch.zeros(4, 2)}, other / "valid.cer.ave.pth")
+    trained = {"token_list": ["<blank>", "A", "C", "D"]}
+    trained["best_model_criterion"] = [["valid", "cer", "min"]]
+    (other / "config.yaml").write_text(yaml.safe_dump(trained))
+    state = {"plan": ["train:full_sum"], "steps": {"train:full_sum": {"status": "done"}}}
+    (corpus / "other/pipeline.json").write_text(json.dumps(state))
+    command = [*arguments, "--init_from", str(corpus / "other"), "--init_from_stage", "viterbi"]
+    assert train.main(command) == 2
+    assert "does not know: B; labels of the model that the token list lacks: C, D" in caplog.text
+    assert "--init_from_parts encoder" in caplog.text
+    (other / "valid.cer.ave.pth").write_text("5")  # what the stand-ins take for a model
+    assert train.main([*command, "--init_from_parts", "encoder"]) == 0
+    log = (corpus / "exp/t/viterbi/train.log").read_text()
+    left_out = "specaug,ctc.,intermediate_output.,decoder.,joint_network."
+    assert f"--init_param {other / 'valid.cer.ave.pth'}:::{left_out}" in log
+    assert train.main([*arguments, "--init_from_parts", "encoder"]) == 2
+    assert "need --init_from MODEL" in caplog.text
+
+
 def test_training_through_a_launcher(
     corpus: Path, arguments: list[str], capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

@@ -1,0 +1,168 @@
+"""Where models come from: a packed zip file, a folder, a stage's experiment, the Hub, an address.
+
+exp/train_progressive_raw_char             an experiment: its last finished train stage
+exp/train_progressive_raw_char/full_sum    one train stage, or any ESPnet experiment
+exp/.../valid.loss.ave.pth                 one model file, config.yaml beside it
+model.zip, https://.../model.zip           a packed model
+folder with meta.yaml                      the same, unpacked
+owner/name, owner/name@revision            the same, on the Hugging Face Hub
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_plugin.corpora.download import download, sha256_of
+from espnet_plugin.publishing.archive import extract
+from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
+
+HUB = "https://huggingface.co/"
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+PIPELINE_STATE = "pipeline.json"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model file and the configuration of its training."""
+
+    model_file: Path
+    train_config: Path
+
+
+def cache_folder() -> Path:
+    """Where packages are unpacked: $ESPNET_PROGRESSIVE_CACHE, else below the user's cache."""
+    given = os.environ.get("ESPNET_PROGRESSIVE_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "espnet_progressive"
+
+
+def is_source(text: str) -> bool:
+    """Whether a text is a place of a model, and not the name of a train stage."""
+    return "/" in text or text.endswith((".zip", ".pth")) or (Path(text) / META).is_file()
+
+
+def open_package(source: str | Path) -> Package:
+    """The package at a place; zip files and the Hub's repositories come into the user's cache.
+
+    Raises:
+        ValueError: nothing is there, or it is no package, is damaged, or is unsafe to unpack.
+    """
+    text = str(source)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return read_package(path.resolve())
+    if path.is_file():
+        return _unpacked(path)
+    if text.startswith(HUB) and not text.endswith(".zip"):
+        text = text.removeprefix(HUB).strip("/")
+    if "://" in text:
+        return _unpacked(_fetched(text))
+    if _HUB_ID.match(text) and not text.endswith((".zip", ".pth")):
+        return read_package(_from_hub(text))
+    raise ValueError(f"{source}: no such file or folder, and no Hub id (owner/name@revision)")
+
+
+@functools.lru_cache(maxsize=32)
+def find_model(source: str) -> TrainedModel:
+    """The model at a place; see the module's docstring.
+
+    Raises:
+        ValueError: nothing is there, or what is there has no model.
+    """
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix == ".pth":
+        return TrainedModel(path, path.parent / "config.yaml")
+    if path.is_dir() and not (path / META).is_file():
+        folder = last_stage(path) if (path / PIPELINE_STATE).is_file() else path
+        return TrainedModel(stage_checkpoint(folder), folder / "config.yaml")
+    package = open_package(source)
+    return TrainedModel(package.model_file, package.train_config)
+
+
+def last_stage(exp: Path) -> Path:
+    """Folder of the last train stage that an experiment has finished.
+
+    Raises:
+        ValueError: none is finished.
+    """
+    state = read_mapping(exp / PIPELINE_STATE)  # JSON is YAML
+    steps = state.get("steps") or {}
+    names = [
+        name.removeprefix("train:")
+        for name in state.get("plan") or []
+        if name.startswith("train:") and (steps.get(name) or {}).get("status") == "done"
+    ]
+    if not names:
+        raise ValueError(f"{exp}: no train stage of this experiment is finished")
+    return exp / str(names[-1])
+
+
+def stage_checkpoint(folder: Path) -> Path:
+    """The averaged model of an ESPnet experiment, by the criterion that its training selected on.
+
+    Raises:
+        ValueError: there is no configuration or no averaged model, or several fit.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"{folder}: neither an experiment (config.yaml) nor a packed model (meta.yaml)"
+        )
+    config: Mapping[str, object] = read_mapping(folder / "config.yaml")
+    criteria: object = config.get("best_model_criterion")
+    for criterion in criteria if isinstance(criteria, list) else ():
+        path = folder / f"{criterion[0]}.{criterion[1]}.ave.pth"
+        if path.is_file():
+            return path
+    others = sorted(folder.glob("*.ave.pth"))
+    if len(others) != 1:
+        found = ", ".join(path.name for path in others) or "none"
+        raise ValueError(
+            f"{folder}: which model? averaged models there: {found}; name the file itself"
+        )
+    return others[0]
+
+
+def _unpacked(archive: Path) -> Package:
+    """The archive's content, named by its checksum: unpacked once, whatever its name and place."""
+    if archive.suffix != ".zip":
+        raise ValueError(f"{archive}: not a zip file; packages are made by espnet-progressive pack")
+    folder = cache_folder() / "packages" / sha256_of(archive)[:32]
+    if not folder.is_dir():
+        extract(archive, folder)
+    try:
+        return read_package(folder)
+    except ValueError as error:
+        raise ValueError(f"{archive}: {error}") from error
+
+
+def _fetched(address: str) -> Path:
+    name = re.sub(r"[^\w.-]", "_", address.partition("://")[2])
+    target = cache_folder() / "downloads" / (name if name.endswith(".zip") else f"{name}.zip")
+    try:
+        return download(address, target)
+    except OSError as error:
+        raise ValueError(f"{address}: cannot be fetched: {error}") from error
+
+
+def _from_hub(text: str) -> Path:
+    """Folder of a repository's snapshot in the Hub client's cache."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise ValueError(f"{text}: pip install huggingface_hub to read from the Hub") from None
+    name, _, revision = text.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, library_name="espnet"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"{text}: not a file here, and the Hub does not give it ({error}); check the name and "
+            "revision, and log in (hf auth login) for a private one"
+        ) from error
