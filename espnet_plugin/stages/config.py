@@ -2,6 +2,10 @@
 
 Precedence, lowest first: ``base_config`` (a file) < ``base`` < ``train_stages.<name>`` < the
 stage's command-line arguments (``--viterbi_args ...``, applied by ESPnet's own parser).
+
+A pipeline YAML may say ``extends: FILE`` and then holds only what differs from that one; the file
+of a ``base_config`` may itself name a ``base_config``. Paths are relative to the working directory
+or else to the file they stand in.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import yaml
 
 #: Keys a pipeline YAML may have at the top.
 TOP_KEYS = (
+    "extends",
     "stage_scheduler",
     "stage_scheduler_conf",
     "base_config",
@@ -97,26 +102,12 @@ def load_pipeline_config(path: Path) -> PipelineConfig:
     Raises:
         ValueError: a file is missing or malformed, or a key is unknown.
     """
-    raw = read_yaml(path)
-    for key in raw:
-        if key not in TOP_KEYS:
-            near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(TOP_KEYS)}")
-    base: dict[str, Any] = {}
-    if raw.get("base_config"):
-        base = read_yaml(_locate(raw["base_config"], path))
-    base = deep_merge(base, _mapping(raw, "base", path))
-    stages = {}
-    for name, options in _mapping(raw, "train_stages", path).items():
-        if isinstance(options, str):
-            options = read_yaml(_locate(options, path))
-        if not isinstance(options, Mapping):
-            raise ValueError(
-                f"{path}: train_stages.{name} must be a mapping or the path of a YAML file, "
-                f"found {options!r}"
-            )
-        stages[str(name)] = deep_merge(base, options)
+    raw = _read_pipeline(path, ())
+    base = deep_merge(_read_base(raw.get("base_config"), path, ()), _mapping(raw, "base", path))
+    stages = {
+        str(name): deep_merge(base, options)
+        for name, options in _mapping(raw, "train_stages", path).items()
+    }
     if not stages:
         raise ValueError(f"{path}: train_stages is missing or empty; name at least one stage")
     return PipelineConfig(
@@ -127,6 +118,55 @@ def load_pipeline_config(path: Path) -> PipelineConfig:
         alignment=_mapping(raw, "alignment", path),
         nbest=_mapping(raw, "nbest", path),
     )
+
+
+def _read_pipeline(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A pipeline YAML on top of the one that it extends, files it names read or made absolute."""
+    raw = read_yaml(path)
+    for key in raw:
+        if key not in TOP_KEYS:
+            near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(TOP_KEYS)}")
+    stages = {}
+    for name, options in _mapping(raw, "train_stages", path).items():
+        if isinstance(options, str):
+            options = read_yaml(_locate(options, path))
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f"{path}: train_stages.{name} must be a mapping or the path of a YAML file, "
+                f"found {options!r}"
+            )
+        stages[name] = options
+    if stages:
+        raw["train_stages"] = stages
+    if raw.get("base_config"):
+        raw["base_config"] = str(_locate(raw["base_config"], path).absolute())
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    target = _next(parent, path, above, "extends")
+    return deep_merge(_read_pipeline(target, (*above, path.resolve())), raw)
+
+
+def _read_base(name: Any, parent: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """ESPnet options of a ``base_config``, on top of those of the file that it names in turn."""
+    if not name:
+        return {}
+    path = _next(name, parent, above, "base_config")
+    options = read_yaml(path)
+    below = options.pop("base_config", None)
+    return deep_merge(_read_base(below, path, (*above, path.resolve())), options)
+
+
+def _next(name: Any, parent: Path, above: tuple[Path, ...], key: str) -> Path:
+    """The file that ``key`` names in ``parent``; refuses a circle."""
+    if not isinstance(name, str):
+        raise ValueError(f"{parent}: {key} must be the path of a YAML file, found {name!r}")
+    path = _locate(name, parent)
+    if path.resolve() in (*above, parent.resolve()):
+        raise ValueError(f"{parent}: {key}: {name} leads back to itself; remove one of the links")
+    return path
 
 
 def espnet_options(stage: Mapping[str, Any]) -> dict[str, Any]:

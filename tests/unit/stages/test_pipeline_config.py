@@ -69,3 +69,52 @@ def test_precedence_of_base_file_base_and_stage(tmp_path: Path) -> None:
 def test_bad_yaml_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_pipeline_config(write(tmp_path / "p.yaml", text))
+
+
+def test_extends_holds_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    write(tmp_path / "far/small.yaml", "encoder: a\nencoder_conf: {size: 1, drop: 0.1}\nseed: 1\n")
+    write(tmp_path / "far/model.yaml", "base_config: small.yaml\nencoder_conf: {size: 2}\n")
+    write(
+        tmp_path / "far/parent.yaml",
+        "base_config: model.yaml\nalignment: {prior_scale: 0.3, source: encoder}\n"
+        "train_stages: {align: {max_epoch: 5}, viterbi: {max_epoch: 9, scheduler: x, "
+        "scheduler_conf: {lr: 1.0}}}\n",
+    )
+    child = write(
+        tmp_path / "child.yaml",
+        "extends: far/parent.yaml\nbase: {seed: 2}\nalignment: {prior_scale: 0.0}\n"
+        "train_stages: {viterbi: {scheduler: y}}\n",
+    )
+    config = load_pipeline_config(child)
+    assert config.path == child
+    assert config.alignment == {"prior_scale": 0.0, "source": "encoder"}
+    model = {"encoder": "a", "encoder_conf": {"size": 2, "drop": 0.1}, "seed": 2}
+    assert config.train_stages["align"] == {**model, "max_epoch": 5}
+    # another scheduler: the options of the old one are gone
+    assert config.train_stages["viterbi"] == {**model, "max_epoch": 9, "scheduler": "y"}
+
+
+def test_a_model_file_of_the_child_replaces_that_of_the_parent(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "encoder: a\n")
+    write(tmp_path / "b.yaml", "encoder: b\n")
+    write(tmp_path / "p.yaml", "base_config: a.yaml\ntrain_stages: {align: {}}\n")
+    child = write(tmp_path / "c.yaml", "extends: p.yaml\nbase_config: b.yaml\n")
+    assert load_pipeline_config(child).train_stages["align"] == {"encoder": "b"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.yaml": "extends: b.yaml", "b.yaml": "extends: a.yaml"}, "leads back to itself"),
+        ({"a.yaml": "base_config: m.yaml", "m.yaml": "base_config: m.yaml"}, "leads back"),
+        ({"a.yaml": "extends: [b.yaml]"}, "extends must be the path"),
+        ({"a.yaml": "extends: gone.yaml"}, "gone.yaml: no such configuration"),
+        ({"a.yaml": "extends: b.yaml", "b.yaml": "tran_stages: {}"}, "b.yaml: unknown key"),
+    ],
+)
+def test_broken_links_are_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        write(tmp_path / name, text + "\n")
+    with pytest.raises(ValueError, match=message):
+        load_pipeline_config(tmp_path / "a.yaml")
