@@ -47,6 +47,7 @@ setup(
         # Everything `make test` and `make lint` call.
         "test": [
             "codespell",
+            "espnet-g2p-en",
             "mypy",
             "pre-commit",
             "pytest",
@@ -58,6 +59,8 @@ setup(
         ],
         # Speech for the synthetic corpus: eSpeak NG's library and voices.
         "demo": ["espeakng-loader"],
+        # Pronunciations for words that a lexicon lacks (make-tokens --g2p g2p_en).
+        "g2p": ["espnet-g2p-en"],
         # A backend of the standard topology's loss; needs a CUDA compiler.
         "warp-rnnt": ["warp-rnnt"],
         # Word n-gram language models in the search.

@@ -20,13 +20,9 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_table
+from espnet_plugin.data.g2p import PROVIDERS, load_g2p
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.data.lexicon import (
-    Lexicon,
-    load_g2p,
-    read_lexicon,
-    write_lexicon,
-)
+from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
 from espnet_plugin.data.phoneme_words import WORD_COUNTS
 from espnet_plugin.data.token_list import character_tokens, train_bpe, write_token_list
 
@@ -45,7 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lexicon_probabilities", action="store_true", help="its second column is a probability"
     )
-    parser.add_argument("--g2p", choices=("g2p_en",), help="for words that the lexicon lacks")
+    parser.add_argument("--g2p", choices=PROVIDERS, help="for words that the lexicon lacks")
     parser.add_argument(
         "--other_text", type=Path, nargs="+", default=[], help="more texts that phn must cover"
     )

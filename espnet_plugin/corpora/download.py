@@ -13,10 +13,14 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+
+from espnet_plugin.corpora.disk_space import require_space
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
+_SAY_EVERY = 30.0  # seconds
 
 
 def sha256_of(path: Path) -> str:
@@ -25,46 +29,97 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """Return the MD5 checksum of a file in hexadecimal; many corpora publish only that."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def download(
-    url: str, target: Path, *, sha256: str | None = None, tries: int = 5, wait: float = 2.0
+    url: str | Sequence[str],
+    target: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+    tries: int = 5,
+    wait: float = 2.0,
 ) -> Path:
     """Fetch `url` into `target`, which exists only once it is complete and verified.
 
     The bytes collect in ``<target>.partial``; a broken connection, or a killed run, continues where
     that file ends. The checksum is recorded in ``<target>.sha256``, and a target that still
     matches it, or was put there by hand, is not fetched again. The record is of what came, and
-    proves no origin; only a given `sha256` does.
+    proves no origin; only a given `sha256` or `md5` does.
 
     Args:
-        url: an http, https or file address.
+        url: an http, https or file address; or mirrors, tried in this order.
         target: the file to make.
-        sha256: expected checksum, if it is known.
-        tries: attempts that bring no byte before giving up.
+        sha256, md5: expected checksums, if they are known.
+        size: bytes to come, if that is known; so much disk space must be free before it begins.
+        tries: attempts that bring no byte before giving up an address.
         wait: seconds between attempts.
 
     Raises:
-        ValueError: the checksum differs from `sha256`.
-        OSError: the address cannot be reached, or refuses.
+        ValueError: the checksum differs from the expected one, or the disk is too full.
+        OSError: no address can be reached, or all refuse.
     """
-    record = target.with_name(target.name + ".sha256")
-    if target.is_file():
-        found = sha256_of(target)
-        recorded = record.read_text().split()[0] if record.is_file() else found
-        if found == (sha256 or recorded):
-            record.write_text(f"{found}  {target.name}\n")
-            return target
-        logging.warning("%s: does not match its checksum, fetching it again", target)
-        target.unlink()
+    if _already_there(target, sha256, md5):
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    _fetch(url, partial, tries, wait)
-    found = sha256_of(partial)
-    if sha256 is not None and found != sha256:
-        partial.unlink()
-        raise ValueError(f"{url}: checksum {found}, expected {sha256}; the download was removed")
-    record.write_text(f"{found}  {target.name}\n")
+    if size is not None:
+        there = partial.stat().st_size if partial.exists() else 0
+        require_space(target.parent, size - there, f"download of {target.name}")
+    mirrors = [url] if isinstance(url, str) else list(url)
+    for mirror in mirrors:
+        try:
+            _fetch(mirror, partial, tries, wait)
+            _verify(mirror, partial, sha256, md5)
+            break
+        except (OSError, ValueError) as error:
+            if mirror == mirrors[-1]:
+                raise
+            logging.warning("%s; trying the next mirror", error)
+    _record(target).write_text(_record_line(partial, target, md5))
     os.replace(partial, target)
     return target
+
+
+def _record(target: Path) -> Path:
+    return target.with_name(target.name + ".sha256")
+
+
+def _record_line(path: Path, target: Path, md5: str | None) -> str:
+    """A line that ``sha256sum --check`` reads; the MD5 that was checked stands behind it."""
+    return f"{sha256_of(path)}  {target.name}\n" + (f"# MD5 {md5}\n" if md5 else "")
+
+
+def _already_there(target: Path, sha256: str | None, md5: str | None) -> bool:
+    """Whether `target` is what is wanted; one that is not is removed."""
+    if not target.is_file():
+        return False
+    record = _record(target)
+    recorded = record.read_text().split() if record.is_file() else []
+    found = sha256_of(target)
+    right = found == (sha256 or (recorded[0] if recorded else found))
+    if right and md5 is not None and recorded[-1:] != [md5]:
+        right = md5_of(target) == md5  # its record knows nothing of this checksum yet
+    if right:
+        record.write_text(_record_line(target, target, md5))
+        return True
+    logging.warning("%s: does not match its checksum, fetching it again", target)
+    target.unlink()
+    return False
+
+
+def _verify(url: str, partial: Path, sha256: str | None, md5: str | None) -> None:
+    for expected, compute in ((sha256, sha256_of), (md5, md5_of)):
+        if expected is not None and (found := compute(partial)) != expected:
+            partial.unlink()
+            raise ValueError(
+                f"{url}: checksum {found}, expected {expected}; the download was removed"
+            )
 
 
 def _fetch(url: str, partial: Path, tries: int, wait: float) -> None:
@@ -109,11 +164,30 @@ def _append(url: str, partial: Path) -> bool:
         announced = response.headers.get("Content-Length")
         total = start + int(announced) if announced is not None else None
         with partial.open("ab" if resumed else "wb") as file:
+            say = _Progress(url, start, total)
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 start += len(chunk)
+                say(start)
     logging.info("%s: %d of %s bytes", url, start, "unknown" if total is None else total)
     return total is None or start >= total
+
+
+class _Progress:
+    """Log, from time to time, how much of a download is there and when it will be done."""
+
+    def __init__(self, url: str, start: int, total: int | None) -> None:
+        self._url, self._start, self._total = url, start, total
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if self._total is None or now - self._said < _SAY_EVERY:
+            return
+        self._said = now
+        left = (self._total - done) * (now - self._began) / max(done - self._start, 1)
+        share = 100 * done / self._total
+        logging.info("%s: %.1f %%, %.0f min to go", self._url, share, left / 60)
 
 
 def _read_to_the_end(archive: Path) -> None:

@@ -158,34 +158,6 @@ def mark_word_end(pronunciation: Sequence[str]) -> Pronunciation:
     return (*pronunciation[:-1], pronunciation[-1] + WORD_END)
 
 
-def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a grapheme-to-phoneme model for words that a lexicon lacks.
-
-    Args:
-        name: ``g2p_en`` (English, ARPAbet).
-        phonemes: of the lexicon; stress digits are dropped if it has none.
-
-    Raises:
-        ValueError: another name, or the package is not installed.
-    """
-    if name != "g2p_en":
-        raise ValueError(f"G2P model {name!r} is not one of: g2p_en")
-    try:
-        from g2p_en import G2p  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ValueError(
-            f"--g2p g2p_en: {error}; install it with `pip install g2p_en`, or complete the lexicon"
-        ) from error
-    model = G2p()
-    stressed = any(phoneme[-1].isdigit() for phoneme in phonemes)
-
-    def pronounce(word: str) -> list[str]:
-        heard = [phoneme for phoneme in model(word.lower()) if phoneme.strip().isalnum()]
-        return heard if stressed else [phoneme.rstrip("012") for phoneme in heard]
-
-    return pronounce
-
-
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"\d*\.\d+([eE][-+]?\d+)?", text) is not None
 

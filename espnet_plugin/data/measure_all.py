@@ -18,7 +18,7 @@ from espnet_plugin.data.measure import Measurement, Request, measure, split_entr
 
 _CHUNK = 200
 _WORTH_PROCESSES = 2000  # below, starting worker processes takes longer than the work
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _SAY_EVERY = 10.0  # seconds
 
 Stamp = tuple[int, int]  # size and modification time of the file behind an entry

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from espnet_plugin.data.lexicon import Lexicon, load_g2p, read_lexicon, write_lexicon
+from espnet_plugin.data.g2p import load_g2p
+from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
 from espnet_plugin.data.phoneme_words import PhonemeWords, split_words
 
 
@@ -86,7 +87,7 @@ def test_g2p_fills_the_gaps_with_known_phonemes_only() -> None:
 
 def test_g2p_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "g2p_en", None)
-    with pytest.raises(ValueError, match="pip install g2p_en"):
+    with pytest.raises(ValueError, match="pip install espnet-g2p-en"):
         load_g2p("g2p_en", ["AA"])
     with pytest.raises(ValueError, match="not one of: g2p_en"):
         load_g2p("other", ["AA"])

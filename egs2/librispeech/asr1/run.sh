@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# LibriSpeech. `--librispeech DIR` (or LIBRISPEECH= in db.sh): where it is; without it, it is downloaded.
+# `--train_parts 100|460|960`: hours of training data. README.md has the rest.
+set -euo pipefail
+
+corpus='' parts=960 token_type=phn data_opts='' others=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --librispeech) corpus=$(realpath -e -- "${2:?}"); shift 2 ;;
+        --train_parts) parts=${2:?}; shift 2 ;;
+        --local_data_opts) data_opts=${2?}; shift 2 ;; # added to ours
+        --token_type) token_type=${2:?}; shift 2 ;;
+        *) others+=("$1"); shift ;;
+    esac
+done
+set -- "${others[@]}"
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=/dev/null
+. ./db.sh
+corpus=${corpus:-${LIBRISPEECH}} size=''
+case "${parts}" in
+    100) train_set=train_clean_100 size=_100h ;;
+    460) train_set=train_clean_460 ;;
+    *) train_set=train_960 ;;
+esac
+decoding=(--inference_config conf/decode.yaml)
+if [ "${token_type}" = phn ]; then
+    decoding=(--inference_config conf/decode_lexicon.yaml --use_lm true
+        --word_arpa data/local/word_lm.arpa.gz --lexicon data/local/lexicon.txt --g2p g2p_en)
+fi
+
+./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false \
+    --test_sets "dev_clean dev_other test_clean test_other" --fs 16000 \
+    --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
+    --asr_config "conf/train_progressive${size}.yaml" --local_data_opts \
+    "--train_parts ${parts} ${corpus:+--librispeech $(printf %q "${corpus}")} ${data_opts}" \
+    "$@"
