@@ -91,13 +91,14 @@ def make_corpus(root: Path) -> None:
     (root / "pipeline.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
 
 
-def start(root: Path, tag: str) -> subprocess.Popen[bytes]:
+def start(root: Path, tag: str, python: str) -> subprocess.Popen[bytes]:
     """The pipeline in a process group of its own."""
     command = [
         *(sys.executable, "-m", "espnet_plugin.bin.train", "--config", str(root / "pipeline.yaml")),
         *("--expdir", str(root / "exp"), "--tag", tag, "--train_data", str(root / "dump/train")),
         *("--valid_data", str(root / "dump/valid"), "--stats_dir", str(root / "stats")),
         *("--feats_type", "extracted", "--token_list", str(root / "tokens.txt")),
+        *("--python", python),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (root / f"{tag}.log").open("ab") as log:
@@ -123,10 +124,10 @@ def moments(exp: Path) -> dict[str, Callable[[], bool]]:
     }
 
 
-def run_with_kills(root: Path, tag: str) -> list[str]:
+def run_with_kills(root: Path, tag: str, python: str) -> list[str]:
     """Kill the group once in every step, then let it finish; returns the steps killed."""
     killed = []
-    process = start(root, tag)
+    process = start(root, tag, python)
     for step, reached in moments(root / "exp" / tag).items():
         while not reached():
             if process.poll() is not None:
@@ -135,16 +136,16 @@ def run_with_kills(root: Path, tag: str) -> list[str]:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         killed.append(step)
-        process = start(root, tag)
+        process = start(root, tag, python)
     assert process.wait() == 0, (root / f"{tag}.log").read_text()[-3000:]
     return killed
 
 
-def test_killed_in_every_step_gives_the_same_models(tmp_path: Path) -> None:
+def test_killed_in_every_step_gives_the_same_models(tmp_path: Path, preloaded_python: str) -> None:
     make_corpus(tmp_path)
-    undisturbed = start(tmp_path, "whole")
+    undisturbed = start(tmp_path, "whole", preloaded_python)
     try:
-        killed = run_with_kills(tmp_path, "killed")
+        killed = run_with_kills(tmp_path, "killed", preloaded_python)
         assert undisturbed.wait() == 0, (tmp_path / "whole.log").read_text()[-3000:]
     finally:
         if undisturbed.poll() is None:
