@@ -17,6 +17,7 @@ WORD_END = "#"
 Pronunciation = tuple[str, ...]
 
 _VARIANT = re.compile(r"(?<=.)\(\d+\)$")
+_NOISE = re.compile(r"\[.+\]|<.+>")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,22 @@ class Lexicon:
 
     @property
     def label_set(self) -> list[str]:
-        """Each phoneme, followed by its end-of-word version."""
-        return [label for phoneme in self.phonemes for label in (phoneme, phoneme + WORD_END)]
+        """Each phoneme, followed by its end-of-word version.
+
+        Words in brackets, ``[noise]`` or ``<unk>``, are none: their sounds make up no words, hence
+        a phoneme that only they have needs no version for the inside of words (Zhou et al.: 2 x 42
+        phonemes and 3 noises of Switchboard are 87 labels).
+        """
+        inside = {
+            phoneme
+            for word, variants in self.pronunciations.items()
+            for variant in variants
+            for phoneme in (variant[:-1] if _NOISE.fullmatch(word) else variant)
+        }
+        labels = []
+        for phoneme in self.phonemes:
+            labels += [phoneme, phoneme + WORD_END] if phoneme in inside else [phoneme + WORD_END]
+        return labels
 
     def labels(self, words: Sequence[str]) -> list[str]:
         """Labels of a word sequence: the first variant of each word, its last phoneme marked.

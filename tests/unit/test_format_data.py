@@ -100,3 +100,41 @@ def test_wrong_rate_and_commands_are_named(
     write_table(tmp_path / "data/wav.scp", {"r": "sph2pipe x.sph |"})
     assert run(tmp_path) == 2
     assert "commands instead of files for r" in caplog.text
+
+
+@pytest.fixture
+def two_sides(tmp_path: Path) -> np.ndarray:
+    """A second of two channels, each a recording of its own with one segment."""
+    samples = np.stack([np.arange(1000), 5000 + np.arange(1000)], 1).astype(np.int16)  # [T, 2]
+    soundfile.write(tmp_path / "c.wav", samples, 1000, subtype="PCM_16")
+    data = tmp_path / "data"
+    write_table(data / "wav.scp", dict.fromkeys(("c-A", "c-B"), str(tmp_path / "c.wav")))
+    write_table(data / "segments", {"c-A_1": "c-A 0.1 0.3", "c-B_1": "c-B 0.2 0.3"})
+    write_table(data / "text", {"c-A_1": "A", "c-B_1": "B"})
+    return samples
+
+
+def test_each_side_is_cut_from_its_channel(tmp_path: Path, two_sides: np.ndarray) -> None:
+    write_table(tmp_path / "data/reco2file_and_channel", {"c-A": "c A", "c-B": "c B"})
+    assert run(tmp_path) == 0
+    found = cut(tmp_path)
+    np.testing.assert_array_equal(found["c-A_1"], two_sides[100:300, 0])
+    np.testing.assert_array_equal(found["c-B_1"], two_sides[200:300, 1])
+    assert not (tmp_path / "out/reco2file_and_channel").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, "has 2 channel(s); reco2file_and_channel has to say which"),
+        ({"c-A": "c A", "c-B": "c third"}, "recording c-B: expected 'file channel'"),
+    ],
+)
+def test_a_channel_that_nothing_names_is_refused(
+    tmp_path: Path, two_sides: np.ndarray, caplog: pytest.LogCaptureFixture,
+    table: dict[str, str] | None, message: str,
+) -> None:  # fmt: skip
+    if table is not None:
+        write_table(tmp_path / "data/reco2file_and_channel", table)
+    assert run(tmp_path) == 2
+    assert message in caplog.text
