@@ -14,6 +14,7 @@ COMMANDS = {
     "report": "Markdown report with curves and an alignment plot",
     "check-data": "check Kaldi-style data folders",
     "make-tokens": "token lists: characters, sentencepiece, phonemes",
+    "perturb-speed": "copies of the training data at other speeds",
     "format-data": "data folders into the form that training reads (segments cut, rates checked)",
     "asr-train": "train one stage by hand: ESPnet's asr_train with our losses",
     "align": "forced alignment of data with a trained model",

@@ -128,6 +128,21 @@ def test_phonemes_need_a_lexicon(recipe: Path) -> None:
     assert option(calls[0], "--lexicon") == "data/token_list/phn/lexicon.txt"
 
 
+def test_speed_perturbation_trains_on_the_copies_and_tells_texts_once(recipe: Path) -> None:
+    factors = ["--speed_perturb_factors", "0.9 1.0 1.1"]
+    _, calls = call(recipe, *SETS, *factors, "--stop_stage", "6")
+    perturb = next(c for c in calls if c[0] == "perturb_speed")
+    assert option(perturb, "--data_dir") == "dump/raw/org/tr"
+    assert option(perturb, "--out_dir") == "dump/raw/org/tr_sp"
+    assert perturb[perturb.index("--factors") + 1 :][:3] == ["0.9", "1.0", "1.1"]
+    tokens = next(c for c in calls if c[0] == "make_tokens")
+    assert option(tokens, "--text") == "dump/raw/org/tr/text"
+    train = next(c for c in calls if c[0] == "train")
+    assert option(train, "--train_data") == "dump/raw/tr_sp"
+    result, _ = call(recipe, *SETS, *factors, "--feats_type", "extracted")
+    assert result.returncode == 2 and "needs raw audio" in result.stderr
+
+
 def test_a_failing_step_ends_the_recipe(recipe: Path) -> None:
     result, calls = call(recipe, *SETS, fail_at="bin.collect_stats")
     assert result.returncode == 2

@@ -22,6 +22,7 @@ Data
   --local_data_opts "..."      options of local/data.sh, quoted as in a shell
   --feats_type auto|raw|extracted          auto: raw where there is a wav.scp, else feats.scp
   --fs RATE                    sampling rate of raw audio, such as 16000 or 16k (16000)
+  --speed_perturb_factors "0.9 1.0 1.1"    train on copies at these speeds: <train_set>_sp (none)
   --max_skipped SHARE          more unusable utterances than this are an error (0.5)
 Labels
   --token_type char|bpe|phn (char)   --nbpe N (500)   --bpemode unigram|bpe (unigram)
@@ -72,6 +73,7 @@ test_sets=
 local_data_opts=
 feats_type=auto
 fs=16000
+speed_perturb_factors=
 max_skipped=0.5
 token_type=char
 nbpe=500
@@ -238,19 +240,29 @@ if [ "${feats_type}" = auto ]; then
 fi
 [[ ${feats_type} == raw || ${feats_type} == extracted ]] || die "--feats_type ${feats_type}?"
 org=${dumpdir}/${feats_type}/org
+base_set=${train_set} # its texts count once, however many copies are trained on
+if [ -n "${speed_perturb_factors}" ]; then
+    [ "${feats_type}" = raw ] || die "--speed_perturb_factors needs raw audio, not --feats_type ${feats_type}"
+    train_set=${train_set}_sp
+fi
 dump=${dumpdir}/${feats_type}
 
 if wanted 2; then
     log "step 2: format data (${feats_type}) into ${org}"
-    for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
+    for data_set in "${base_set}" "${valid_set}" "${tests[@]}"; do
         run format_data --data_dir "data/${data_set}" --out_dir "${org}/${data_set}" \
             --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}"
     done
+    if [ -n "${speed_perturb_factors}" ]; then
+        read -ra factors <<<"${speed_perturb_factors}"
+        run perturb_speed --data_dir "${org}/${base_set}" --out_dir "${org}/${train_set}" \
+            --factors "${factors[@]}" --fs "${fs}" --nj "${nj}"
+    fi
 fi
 
 if wanted 3; then
     log "step 3: token list (${token_type})"
-    text=${bpe_train_text:-${org}/${train_set}/text}
+    text=${bpe_train_text:-${org}/${base_set}/text}
     options=(--token_type "${token_type}" --text "${text}" --nbpe "${nbpe}" --bpemode "${bpemode}")
     if [ "${token_type}" = phn ]; then
         [ -n "${lexicon}" ] || die "--token_type phn needs --lexicon"
