@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
+from collections import namedtuple
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -116,6 +118,43 @@ def test_given_checksum_is_enforced(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"checksum {good}, expected 00"):
         download(server.url, tmp_path / "bad", sha256="00", wait=0)
     assert not list(tmp_path.glob("bad*"))
+
+
+def test_md5_is_enforced_and_remembered(server: Server, tmp_path: Path) -> None:
+    good = hashlib.md5(BODY).hexdigest()
+    for _ in range(2):
+        download(server.url, tmp_path / "a", md5=good, wait=0)
+    assert len(server.ranges) == 1
+    with pytest.raises(ValueError, match=f"checksum {good}, expected 00"):
+        download(server.url, tmp_path / "bad", md5="00", wait=0)
+    # what came without a checksum is held to one that is given later
+    download(server.url, tmp_path / "b", wait=0)
+    (tmp_path / "b").write_bytes(b"other")
+    (tmp_path / "b.sha256").write_text(hashlib.sha256(b"other").hexdigest() + "  b\n")
+    assert download(server.url, tmp_path / "b", md5=good, wait=0).read_bytes() == BODY
+
+
+def test_mirrors_are_tried_in_turn(server: Server, tmp_path: Path) -> None:
+    server.statuses = [404]
+    urls = [server.url + "?first", server.url + "?second"]
+    assert download(urls, tmp_path / "a", wait=0).read_bytes() == BODY
+    server.statuses = [404, 403]
+    with pytest.raises(OSError, match=r"second: the server answered .*403"):
+        download(urls, tmp_path / "b", wait=0)
+
+
+def test_a_full_disk_is_seen_before_the_first_byte(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2e9, 1e9, 1e9))
+    with pytest.raises(
+        ValueError, match=r"download of a needs 3\.00 GB, and only 1\.00 GB are free"
+    ):
+        download(server.url, tmp_path / "a", size=3 * 10**9)
+    assert server.ranges == []
+    (tmp_path / "a.partial").write_bytes(BODY[:100])
+    download(server.url, tmp_path / "a", size=10**9, wait=0)
 
 
 def test_server_errors_are_retried_and_refusals_are_not(server: Server, tmp_path: Path) -> None:

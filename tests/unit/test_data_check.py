@@ -226,6 +226,21 @@ def test_audio_of_no_use(tmp_path: Path) -> None:
     }
 
 
+def test_compressed_audio_cut_off_behind_a_whole_header(tmp_path: Path) -> None:
+    folder = audio_dir(tmp_path / "d")
+    noise = np.random.default_rng(1).standard_normal(16000) * 0.1
+    flac = folder / "a-1.flac"
+    soundfile.write(flac, noise, 16000, subtype="PCM_16")
+    lines = (folder / "wav.scp").read_text().splitlines()
+    (folder / "wav.scp").write_text("\n".join([f"a-1 {flac}", *lines[1:]]) + "\n")
+    assert not check_data_dir(folder, RAW).skipped
+    flac.write_bytes(flac.read_bytes()[:-100])
+    assert soundfile.info(str(flac)).frames == 16000
+    report = check_data_dir(folder, RAW)
+    assert list(report.skipped) == ["a-1"]
+    assert report.skipped["a-1"].startswith(f"{flac}: unreadable (")
+
+
 def test_another_sampling_rate(tmp_path: Path) -> None:
     folder = audio_dir(tmp_path / "d")
     soundfile.write(folder / "b-1.wav", np.zeros(2000, np.float32), 8000)
