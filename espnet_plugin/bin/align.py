@@ -141,20 +141,17 @@ def align(args: argparse.Namespace) -> None:
     """Writes `alignment` (text_int), `score` (log posterior per frame) and `skipped`."""
     from espnet_plugin.tasks.batch_job import (
         ResumableTables,
-        in_batches,
         integers,
-        iterate_batches,
         load_model,
-        read_keys,
+        run_batches,
     )
 
     model, train_args = load_model(args)
     prior = read_prior(args, model.vocab_size)
     if prior is not None:
         prior = prior.to(next(model.parameters()).device)
-    batches = in_batches(read_keys(args.key_file), args.batch_size)
-    tables = ResumableTables(args.output_dir, ("alignment", "score"), batches)
-    for keys, batch in iterate_batches(args, train_args, batches, tables.finished):
+
+    def process(keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         alignment, score, lengths = align_batch(model, batch, args, prior)
         for b, utt in enumerate(keys):
             length, labels = int(lengths[b]), int(batch["text_lengths"][b])
@@ -163,8 +160,8 @@ def align(args: argparse.Namespace) -> None:
                 continue
             per_frame = float(score[b]) / max(length, 1)
             tables.write(utt, integers(alignment[b], length), f"{per_frame:.6f}")
-        tables.flush()
-    tables.close()
+
+    run_batches(args, train_args, ("alignment", "score"), process)
 
 
 @torch.no_grad()

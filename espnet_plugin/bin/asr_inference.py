@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from espnet2.bin.asr_inference import Speech2Text as ESPnetSpeech2Text
-from espnet2.utils.pretrained import download_pretrained
 
+from espnet_plugin.publishing.loading import pretrained_arguments
+from espnet_plugin.publishing.package import MODEL
+from espnet_plugin.publishing.weights import check_names, read_weights
 from espnet_plugin.search import Hypothesis
 from espnet_plugin.tasks.batch_job import encode, load_model
-from espnet_plugin.tasks.search_options import add_search_arguments
-from espnet_plugin.tasks.searchers import SEARCHES, add_lexicon_arguments, make_searcher
+from espnet_plugin.tasks.search_options import add_search_arguments, check_search_options
+from espnet_plugin.tasks.searchers import make_searcher
 from espnet_plugin.tasks.text_output import make_detokenizer
 
 # One utterance's N-best list, as ESPnet's Speech2Text returns it
@@ -36,7 +38,7 @@ class Speech2Text(ESPnetSpeech2Text):
         asr_model_file: model parameters.
         device: "cpu" or "cuda".
         options: those of `espnet-progressive decode` by keyword: search, beam_size, nbest,
-            ilm_scale, ngram_file, lm_scale, lexicon, word_lm, ...
+            ilm_scale, lexicon, lm=["word:3gram.arpa:0.8"], lm_train_config and lm_file, ...
 
     Raises:
         ValueError: an unknown option, a missing file, or a model that is not ours.
@@ -56,7 +58,6 @@ class Speech2Text(ESPnetSpeech2Text):
         self.device = device
         self.search = make_searcher(args, self.asr_model, self.asr_train_args)
         self.to_text = make_detokenizer(self.asr_train_args)
-        self.words = args.search == "lexicon"
 
     @torch.no_grad()
     def __call__(self, speech: Speech | Sequence[Speech]) -> Any:  # type: ignore[override]
@@ -92,33 +93,44 @@ class Speech2Text(ESPnetSpeech2Text):
 
     def _result(self, found: Hypothesis) -> tuple[str, list[str], list[int], Hypothesis]:
         tokens = [self.asr_model.token_list[token] for token in found.tokens]
-        text = " ".join(found.words) if self.words else self.to_text(tokens)
+        text = " ".join(found.words) if found.words else self.to_text(tokens)
         return text, tokens, list(found.tokens), found
 
     @staticmethod
     def from_pretrained(model_tag: str | None = None, **kwargs: Any) -> Speech2Text:
-        """A packed model: a zip file, a URL or a Hub id, found as ESPnet's model zoo finds it."""
-        if model_tag is not None:
-            kwargs = {**download_pretrained(model_tag), **kwargs}
-        return Speech2Text(**kwargs)
+        """A model with its language models, lexicon and tuned scales.
+
+        Args:
+            model_tag: a packed zip file, its folder or address, a Hub id (`owner/name@revision`),
+                the folder of an experiment or of a train stage (`publishing.sources`).
+            kwargs: as of the class; they win over the package's.
+
+        Raises:
+            ValueError: nothing is there, or it is damaged, incomplete or unsafe.
+        """
+        if model_tag is None:
+            return Speech2Text(**kwargs)
+        given = {**pretrained_arguments(model_tag), **kwargs}
+        recognise = Speech2Text(**given)
+        # ESPnet loads what there is and leaves the rest at random values.
+        path = Path(given[MODEL])
+        check_names(path, read_weights(path), recognise.asr_model.state_dict())
+        return recognise
 
 
 def search_options(given: dict[str, Any]) -> argparse.Namespace:
     """The search options of `decode`, with some given by keyword.
 
     Raises:
-        ValueError: naming the options that do not exist, or a search that does not.
+        ValueError: naming the options that do not exist; or see `check_search_options`.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--search", default="beam")
-    add_search_arguments(parser, lm_scale=0.0)
-    add_lexicon_arguments(parser)
+    add_search_arguments(parser)
     args = parser.parse_args([])
     unknown = sorted(set(given) - set(vars(args)))
     if unknown:
         raise ValueError(f"unknown options {unknown}; there are {sorted(vars(args))}")
     for name, value in given.items():
         setattr(args, name, value)
-    if args.search not in SEARCHES:
-        raise ValueError(f"search must be one of {SEARCHES}, got {args.search!r}")
+    check_search_options(args)
     return args

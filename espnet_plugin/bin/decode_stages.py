@@ -3,7 +3,8 @@
     python -m espnet_plugin.bin.decode_stages <the options of train> \\
         --inference_config conf/decode_beam8.yaml --decode_data dump/raw/dev dump/raw/test
 
-Output: <expdir>/<tag>/decode/<train stage>_<inference tag>/<set>/{text,token,token_int,score}.
+Output: <expdir>/<tag>/decode/<train stage>_<inference tag>/<set>/{text,token,token_int,score,ctm}
+and N folders <n>best_recog; with --tune_scales true, <expdir>/<tag>/scales/<train stage>_<tag> too.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.pipeline_options import parse_with_stage_args, run_options
+from espnet_plugin.bin.pipeline_options import parse_with_stage_args, run_options, str2bool
 from espnet_plugin.bin.train import get_parser as train_parser
 from espnet_plugin.bin.train import show, terminate
+from espnet_plugin.data.lm_spec import START_SCALE, parse_lm
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.decoding import Decoding, decode, default_tag, finished_stages
 from espnet_plugin.stages.pipeline import Pipeline
 from espnet_plugin.stages.process import ChildFailed
+from espnet_plugin.stages.tuning import tuned_configs
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -34,7 +37,28 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decode_stages", nargs="+", help="train stages, or: final (default: all finished ones)"
     )
+    parser.add_argument(
+        "--lm", nargs="+", action="extend", default=[], metavar="KIND:FILE:SCALE",
+        help="language models, instead of the YAML's (see decode)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tune_scales", type=str2bool, default=False, help="choose scales on --valid_data first"
+    )
     return parser
+
+
+def language_models(given: Sequence[str], tune: bool) -> dict[str, list[str]]:
+    """Options of decode for the language models of the command line.
+
+    Raises:
+        ValueError: a model without a scale, where scales are not tuned.
+    """
+    specs = [parse_lm(text) for text in given]
+    missing = [str(spec) for spec in specs if spec.scale is None]
+    if missing and not tune:
+        raise ValueError(f"no scale for {', '.join(missing)}; append one, or --tune_scales true")
+    scaled = [str(s if s.scale is not None else s.with_scale(START_SCALE)) for s in specs]
+    return {"lm": scaled} if scaled else {}
 
 
 def run(cmd: Sequence[str]) -> None:
@@ -50,8 +74,16 @@ def run(cmd: Sequence[str]) -> None:
         raise ValueError(f"{config}: no such decoding configuration")
     pipeline = Pipeline(load_pipeline_config(args.config), run_options(args, stage_args), show=show)
     stages = finished_stages(pipeline, args.decode_stages)
-    tag = args.inference_tag or default_tag(config)
-    decode(pipeline, [Decoding(s, d, config, tag) for s in stages for d in args.decode_data])
+    overrides = language_models(args.lm, args.tune_scales)
+    tag = args.inference_tag or default_tag(config) + ("_lm" if overrides else "")
+    configs = dict.fromkeys(stages, config)
+    if args.tune_scales:
+        configs = tuned_configs(pipeline, stages, args.valid_data, config, tag, overrides)
+        overrides = {}  # the tuned YAML has them
+    decodings = [
+        Decoding(s, d, configs[s], tag, overrides) for s in stages for d in args.decode_data
+    ]
+    decode(pipeline, decodings)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

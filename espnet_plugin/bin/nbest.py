@@ -1,9 +1,16 @@
-"""Makes N-best lists of the training data for the mbr stage (method.md, stage 3)."""
+"""Makes N-best lists of the training data for the mbr stage (method.md, stage 3).
+
+The paper's: `--search lexicon --lexicon FILE --lm word:4gram.arpa:0.4`, no internal-LM subtraction.
+The reference is forced in where it is missing. Each entry carries its scaled language-model score,
+the sum over all models, and its risk.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,66 +22,82 @@ def get_parser() -> argparse.ArgumentParser:
     from espnet_plugin.tasks.search_options import add_search_arguments
 
     parser = make_parser(__doc__ or "", ("train_config", "model_file"))
-    add_search_arguments(parser, lm_scale=0.4)
+    add_search_arguments(parser, searches=("beam", "lexicon"))
     parser.set_defaults(nbest=4)
     return parser
 
 
-@torch.no_grad()
-def lm_score(scorers: Sequence[tuple[Any, float]], tokens: Sequence[int]) -> float:
-    """Scaled language-model log-score of a whole label sequence (a forced-in reference)."""
-    total = 0.0
-    for scorer, scale in scorers:
-        state = scorer.start(1)
-        for token in tokens:
-            log_probs, state = scorer.score(state)  # [1, V]
-            total += scale * float(log_probs[0, token])
-            state = scorer.advance(state, torch.tensor([token], device=log_probs.device))
-        total += scale * float(scorer.final(state)[0])
-    return total
+class ListScores:
+    """Scaled language-model log-scores of whole hypotheses.
+
+    Args:
+        args: options of the job.
+        token_list: names of the model's labels.
+        device: of the model.
+    """
+
+    def __init__(self, args: argparse.Namespace, token_list: Sequence[str], device: Any) -> None:
+        from espnet_plugin.tasks.language_models import sentence_scorer
+        from espnet_plugin.tasks.searchers import models_in_search
+
+        specs = models_in_search(args)
+        self._tokens = list(token_list)
+        self._scales = [float(spec.scale or 0.0) for spec in specs]
+        self._models = [sentence_scorer(spec, token_list, device) for spec in specs]
+
+    def of(self, entry: Any, words: Sequence[str]) -> float:
+        """Of an N-best entry; ``words`` are the reference's, for one that was forced in."""
+        if entry.hypothesis is not None:
+            scores = entry.hypothesis.lm_scores
+        else:
+            sentence = (words, [self._tokens[token] for token in entry.tokens])
+            scores = [model([sentence])[0] for model in self._models]
+        return sum(a * b for a, b in zip(self._scales, scores, strict=True))
+
+
+def reference_words(args: argparse.Namespace) -> dict[str, list[str]]:
+    """The transcripts as they were written: words cannot always be read off the labels."""
+    from espnet_plugin.data.kaldi_files import read_table
+
+    paths = [path for path, name, _ in args.data_path_and_name_and_type if name == "text"]
+    if not paths:
+        raise ValueError("N-best lists need the text: --data_path_and_name_and_type F,text,text")
+    return {key: value.split() for key, value in read_table(Path(paths[0])).items()}
 
 
 def write_nbest(args: argparse.Namespace) -> None:
     """Writes `nbest` (text_int), `nbest_lm` and `nbest_risk` (text_float), and `skipped`."""
     from espnet_plugin.models.nbest_data import pack_nbest
     from espnet_plugin.search.nbest import make_nbest
-    from espnet_plugin.tasks.batch_job import (
-        ResumableTables,
-        encode,
-        in_batches,
-        iterate_batches,
-        load_model,
-        read_keys,
-    )
-    from espnet_plugin.tasks.search_options import build_scorers, search_batch
+    from espnet_plugin.tasks.batch_job import ResumableTables, encode, load_model, run_batches
+    from espnet_plugin.tasks.searchers import make_searcher
 
+    if args.ilm_scale:
+        logging.warning("ilm_scale %g: the paper's N-best lists are made without", args.ilm_scale)
     model, train_args = load_model(args)
-    scorers = build_scorers(args, model)
-    batches = in_batches(read_keys(args.key_file), args.batch_size)
-    names = ("nbest", "nbest_lm", "nbest_risk")
-    tables = ResumableTables(args.output_dir, names, batches)
-    size = args.nbest
     # One more than asked for, so that a list stays full where the reference is already in it.
-    args.nbest = size + 1
-    for keys, batch in iterate_batches(args, train_args, batches, tables.finished):
+    search = make_searcher(args, model, train_args, args.nbest + 1)
+    language = ListScores(args, model.token_list, next(model.parameters()).device)
+    words = reference_words(args)
+
+    def process(keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         frames, lengths = encode(model, batch)
-        found = search_batch(args, model, scorers, frames, lengths)
+        found = search(frames, lengths)
         for b, utt in enumerate(keys):
             labels = int(batch["text_lengths"][b])
             if model.topology == "monotonic" and labels > int(lengths[b]):
                 tables.skip(utt, f"{labels} labels do not fit {int(lengths[b])} encoder frames")
                 continue
             reference = batch["text"][b, :labels].tolist()
-            entries = make_nbest(found[b], reference, size)
-            scores = [lm_score(scorers, entry.tokens) for entry in entries]
+            entries = make_nbest(found[b], reference, args.nbest)
             tables.write(
                 utt,
                 " ".join(map(str, pack_nbest([list(entry.tokens) for entry in entries]))),
-                " ".join(f"{score:.6f}" for score in scores),
+                " ".join(f"{language.of(entry, words[utt]):.6f}" for entry in entries),
                 " ".join(str(entry.risk) for entry in entries),
             )
-        tables.flush()
-    tables.close()
+
+    run_batches(args, train_args, ("nbest", "nbest_lm", "nbest_risk"), process)
 
 
 @torch.no_grad()

@@ -1,118 +1,106 @@
 """Chooses language-model scales on a development set: the grid, and a decoding YAML with the best.
 
-The set is decoded once into N-best lists, with moderate scales; each point of the grid sorts the
-lists anew. Decode again with the chosen scales before believing the error rate. Never give it a
-test set.
+    espnet-progressive tune-scales --nbest_dir lists --text dump/dev/text --output_dir scales
+    espnet-progressive tune-scales <the options of decode> --text dump/dev/text --output_dir scales
+
+Lists come from `decode --nbest N` or `rescore`; given decode's options instead, the set is decoded
+first, with the scales given as a start, into <output_dir>/nbest. Each point of the grid sorts the
+lists anew. Output: grid.md, scales.json (for `rescore --scales`) and decode.yaml (for decode's
+--config). Decode again with the chosen scales before believing the error rate. Never give it a test
+set.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
+from espnet_plugin.data.lm_spec import START_SCALE, parse_lm
+from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, tune_scales
+
+#: What lists are made with where the command line says nothing else.
+LIST_OPTIONS = {"nbest": 20, "beam_size": 20, "ilm_scale": 0.1, "word_times": "none"}
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Options: decode's, the grids and where to write."""
-    from espnet_plugin.tasks.batch_job import make_parser
-    from espnet_plugin.tasks.search_options import add_search_arguments
-    from espnet_plugin.tasks.searchers import add_lexicon_arguments
+def start_scales(models: Sequence[str]) -> list[str]:
+    """The language models, each with a scale."""
+    specs = [parse_lm(text) for text in models]
+    return [str(s if s.scale is not None else s.with_scale(START_SCALE)) for s in specs]
 
-    parser = make_parser(__doc__ or "", ("asr_train_config", "asr_model_file"))
-    parser.add_argument("--search", choices=["beam", "lexicon"], default="beam")
-    add_search_arguments(parser, lm_scale=0.4)
-    add_lexicon_arguments(parser)
-    parser.set_defaults(nbest=20, beam_size=20, ilm_scale=0.1, word_lm_scale=0.4)
-    parser.add_argument("--lm_grid", type=float, nargs="+", default=[0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    parser.add_argument("--ilm_grid", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3])
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """The grids, and what the lists are compared with."""
+    parser.add_argument("--nbest_dir", type=Path, help="N-best lists that are there already")
+    parser.add_argument("--text", type=Path, help="transcripts; default: the data's text")
+    parser.add_argument("--lm_grid", type=float, nargs="+", default=list(LM_GRID))
+    parser.add_argument("--ilm_grid", type=float, nargs="+", default=list(ILM_GRID))
+
+
+def get_parser(with_model: bool = True) -> argparse.ArgumentParser:
+    """Options: those of decode, the grids and where to write."""
+    if not with_model:
+        parser = argparse.ArgumentParser(
+            description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("--output_dir", type=Path, required=True)
+        parser.add_argument("--log_level", default="INFO")
+    else:
+        from espnet_plugin.bin.decode import get_parser as decode_parser
+
+        parser = decode_parser()
+        parser.description = __doc__
+        parser.set_defaults(**LIST_OPTIONS)
+    add_grid_arguments(parser)
     return parser
 
 
-def nbest_lists(args: argparse.Namespace) -> tuple[list[Any], list[list[str]], Any]:
-    """N-best lists of the set, its reference words, and the function from hypothesis to words."""
-    from espnet_plugin.tasks.batch_job import (
-        encode,
-        in_batches,
-        iterate_batches,
-        load_model,
-        read_keys,
-    )
-    from espnet_plugin.tasks.searchers import make_searcher
-    from espnet_plugin.tasks.text_output import make_detokenizer
-
-    model, train_args = load_model(args)
-    search, to_text = make_searcher(args, model, train_args), make_detokenizer(train_args)
-
-    def spell(tokens: Sequence[int]) -> list[str]:
-        return to_text([model.token_list[token] for token in tokens]).split()
-
-    lists, references = [], []
-    batches = in_batches(read_keys(args.key_file), args.batch_size)
-    for _, batch in iterate_batches(args, train_args, batches):
-        lists += search(*encode(model, batch))
-        for row, length in zip(batch["text"].tolist(), batch["text_lengths"].tolist(), strict=True):
-            references.append(spell(row[:length]))
-    return lists, references, lambda h: list(h.words) or spell(h.tokens)
-
-
-def tune(args: argparse.Namespace) -> None:
-    """Writes `grid.md`, `scales.json` and `decode.yaml` into the output directory.
-
-    Raises:
-        ValueError: for more than one language model (grids for one are what the command offers).
-    """
-    from espnet_plugin.search import search_scales
-
-    lists, references, units = nbest_lists(args)
-    models = len(lists[0][0].lm_scores)
-    if models > 1:
-        raise ValueError(f"tune-scales handles one language model, this search has {models}")
-    grid = [sorted(args.lm_grid)] * models
-    points = search_scales(lists, references, grid, sorted(args.ilm_grid), units=units)
-    best = points[0]
-    lm_scale = best.lm_scales[0] if models else 0.0
-    name = "word_lm_scale" if args.search == "lexicon" else "lm_scale"
-    chosen: dict[str, Any] = {"search": args.search, "beam_size": args.beam_size}
-    chosen |= {"ilm_scale": best.ilm_scale, name: lm_scale}
-    for option in ("lexicon", "word_lm", "ngram_file"):
-        value = getattr(args, option)
-        if value is not None:
-            chosen[option] = str(value)
-    rows = [
-        f"| {' '.join(map(str, p.lm_scales)) or '-'} | {p.ilm_scale} | {100 * p.rate:.2f} |"
-        for p in points
-    ]
-    head = "| LM scale | ILM scale | WER on the lists |\n| --- | --- | --- |"
-    _write(args.output_dir / "grid.md", "\n".join([head, *rows]) + "\n")
-    _write(
-        args.output_dir / "scales.json",
-        json.dumps({"chosen": chosen, "wer": best.rate, "utterances": len(lists)}, indent=1) + "\n",
-    )
-    title = f"# Scales tuned on {args.key_file} by tune-scales; WER on its lists {best.rate:.4f}\n"
-    _write(args.output_dir / "decode.yaml", title + yaml.safe_dump(chosen, sort_keys=False))
-    logging.info("best: %s, %.2f %% WER; see %s", chosen, 100 * best.rate, args.output_dir)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-
-
-@torch.no_grad()
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
+def make_lists(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Decode the set; returns the folder of its N-best lists, and its transcripts."""
     from espnet_plugin.tasks.batch_job import start_logging
+    from espnet_plugin.tasks.decode_job import decode_to_folder
 
-    args = get_parser().parse_args(cmd)
     start_logging(args)
-    tune(args)
+    texts = [Path(path) for path, name, _ in args.data_path_and_name_and_type if name == "text"]
+    if args.text is None and not texts:
+        raise ValueError("--text is missing: the transcripts of the development set")
+    given = argparse.Namespace(**{**vars(args), "output_dir": args.output_dir / "nbest"})
+    for name in ("nbest_dir", "text", "lm_grid", "ilm_grid"):
+        delattr(given, name)
+    given.lm = start_scales(args.lm)
+    given.data_path_and_name_and_type = [
+        triple for triple in args.data_path_and_name_and_type if triple[1] != "text"
+    ]
+    decode_to_folder(given)
+    return given.output_dir, args.text or texts[0]
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    tokens = list(sys.argv[1:] if cmd is None else cmd)
+    named = {token.partition("=")[0] for token in tokens}
+    # Without a model to run, neither ESPnet nor torch has to be waited for at a typing error.
+    with_model = "--nbest_dir" not in named
+    args = get_parser(with_model).parse_args(tokens)
+    logging.basicConfig(level=args.log_level, format="%(levelname)s: %(message)s")
+    try:
+        lists, text = (args.nbest_dir, args.text)
+        if with_model:
+            lists, text = make_lists(args)
+        elif text is None:
+            raise ValueError("--nbest_dir needs --text, the transcripts of the development set")
+        chosen = tune_scales(
+            lists, text, args.output_dir, lm_grid=args.lm_grid, ilm_grid=args.ilm_grid
+        )
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    shown = {name: chosen[name] for name in ("lm", "ilm_scale") if name in chosen}
+    logging.info("best: %s; see %s", shown, args.output_dir)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,10 +7,12 @@ from espnet_plugin.search.alignment_quality import (
 )
 from espnet_plugin.search.beam import BeamSearch, beam_search
 from espnet_plugin.search.beam_options import BeamOptions
+from espnet_plugin.search.exact_times import exact_frames
 from espnet_plugin.search.forced_align import LabelPrior, estimate_log_prior, forced_align
 from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.internal_lm import internal_lm_log_probs
+from espnet_plugin.search.kenlm_model import KenlmModel
 from espnet_plugin.search.levenshtein import label_risk, levenshtein
 from espnet_plugin.search.lexicon_search import LexiconOptions, LexiconSearch, lexicon_search
 from espnet_plugin.search.lm_adapter import LmAdapter
@@ -20,7 +22,9 @@ from espnet_plugin.search.prefix_tree import LexiconEntry, PrefixTree, lexicon_e
 from espnet_plugin.search.realign import forced_align_transducer
 from espnet_plugin.search.scale_search import ScalePoint, search_scales
 from espnet_plugin.search.scorers import LabelScorer
+from espnet_plugin.search.word_end import WordEndScorer
 from espnet_plugin.search.word_lm import WordNgram, WordScorer
+from espnet_plugin.search.word_mixture import WordMixture
 from espnet_plugin.search.word_output import (
     TimedWord,
     ctm_lines,
@@ -33,6 +37,7 @@ __all__ = [
     "BeamOptions",
     "BeamSearch",
     "Hypothesis",
+    "KenlmModel",
     "LabelPrior",
     "LabelScorer",
     "LexiconEntry",
@@ -45,12 +50,15 @@ __all__ = [
     "PrefixTree",
     "ScalePoint",
     "TimedWord",
+    "WordEndScorer",
+    "WordMixture",
     "WordNgram",
     "WordScorer",
     "alignment_quality",
     "beam_search",
     "ctm_lines",
     "estimate_log_prior",
+    "exact_frames",
     "forced_align",
     "forced_align_transducer",
     "greedy_search",

@@ -25,6 +25,7 @@ class Hypothesis:
         frames: Encoder frame at which each token was emitted, same length as ``tokens``.
         words: Words of a lexicon search, else empty.
         word_frames: (first, last) encoder frame of each word, same length as ``words``.
+        word_labels: (first, last) position in ``tokens`` of each word, likewise.
         pronunciation_score: Log of the pronunciation variants' probabilities.
     """
 
@@ -36,4 +37,5 @@ class Hypothesis:
     frames: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
     word_frames: tuple[tuple[int, int], ...] = ()
+    word_labels: tuple[tuple[int, int], ...] = ()
     pronunciation_score: float = 0.0

@@ -289,10 +289,11 @@ class LexiconSearch(BeamSearch):
         pronunciation_score: float,
     ) -> Hypothesis:
         """A hypothesis with its words: each takes as many labels as its pronunciation has."""
-        spans, start = [], 0
+        spans, positions, start = [], [], 0
         entries = [self._tree.all_entries[number] for number in words[0]]
         for entry in entries:
             end = start + len(entry.labels)
+            positions.append((start, end - 1))
             spans.append((found.frames[start], found.frames[end - 1]))
             start = end
         scales = self._lexicon
@@ -303,6 +304,7 @@ class LexiconSearch(BeamSearch):
             lm_scores=(*found.lm_scores, lm_score) if self._has_lm else found.lm_scores,
             words=tuple(entry.word for entry in entries),
             word_frames=tuple(spans),
+            word_labels=tuple(positions),
             pronunciation_score=pronunciation_score,
         )
 

@@ -56,6 +56,7 @@ def rescore(
     lm_scales: Sequence[float],
     ilm_scale: float = 0.0,
     new_lm_scores: Sequence[Sequence[float]] | None = None,
+    pronunciation_scale: float = 0.0,
 ) -> list[Hypothesis]:
     """The same hypotheses under other scales, sorted again.
 
@@ -65,6 +66,7 @@ def rescore(
         ilm_scale: For the internal LM's score.
         new_lm_scores: For each hypothesis the log-probabilities of further LMs, to be appended
             to ``lm_scores`` (rescoring with a model that did not take part in the search).
+        pronunciation_scale: For the pronunciation variants of a lexicon search.
 
     Raises:
         ValueError: Numbers of scores, scales and hypotheses that differ.
@@ -78,6 +80,7 @@ def rescore(
         if len(lm_scores) != len(lm_scales):
             raise ValueError(f"{len(lm_scales)} scales for {len(lm_scores)} language models")
         score = hypothesis.am_score - ilm_scale * hypothesis.ilm_score
+        score += pronunciation_scale * hypothesis.pronunciation_score
         score += sum(a * b for a, b in zip(lm_scales, lm_scores, strict=True))
         results.append(replace(hypothesis, score=score, lm_scores=lm_scores))
     return sorted(results, key=lambda h: -h.score)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,35 @@ BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 NO_LABELS = ("<blank>", "<sos/eos>", BOS, EOS)
 OOV_LOG_PROB = -23.0  # about 1e-10
 MAX_CACHED_FLOATS = 50_000_000
+
+
+class WordModel(Protocol):
+    """What n-gram models have in common, whoever read them; states and words are numbers."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where results are."""
+        ...
+
+    def index(self, word: str) -> int | None:
+        """Index of a word, or of <unk> for an unknown one; None if there is no <unk> either."""
+        ...
+
+    def knows(self, word: str) -> bool:
+        """Whether the word itself is listed."""
+        ...
+
+    def start_state(self) -> int:
+        """State at the beginning of a sentence."""
+        ...
+
+    def lookup(self, state: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(word | state) [M] and the state after it [M], for pairs [M], [M]."""
+        ...
+
+    def sentence(self, words: Sequence[str]) -> float:
+        """log p of a whole sentence with its end; unknowable words count OOV_LOG_PROB."""
+        ...
 
 
 class NgramModel:

@@ -3,6 +3,8 @@
 The lists are made once, with moderate scales; every combination of the grid only sorts them anew.
 That is exact as long as the best hypothesis under the new scales is in the list, so search again
 with the chosen scales before believing the error rate.
+
+Shapes: N hypotheses, P score parts, G combinations of scales.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.levenshtein import levenshtein
@@ -72,17 +77,27 @@ def search_scales(
         [levenshtein(units(h), reference) for h in hypotheses]
         for hypotheses, reference in zip(nbest, references, strict=True)
     ]
-    points = []
-    for ilm_scale, *lm_scales in itertools.product(ilm_grid, *lm_grid):
-        count = 0
-        for hypotheses, costs in zip(nbest, errors, strict=True):
-            scores = [
-                h.am_score
-                - ilm_scale * h.ilm_score
-                + pronunciation_scale * h.pronunciation_score
-                + sum(a * b for a, b in zip(lm_scales, h.lm_scores, strict=True))
-                for h in hypotheses
-            ]
-            count += costs[scores.index(max(scores))]
-        points.append(ScalePoint(tuple(lm_scales), ilm_scale, count, total))
+    combinations = list(itertools.product(ilm_grid, *lm_grid))
+    scales = torch.tensor([(1.0, pronunciation_scale, -c[0], *c[1:]) for c in combinations])
+    counts = _count_errors(nbest, errors, scales.double())
+    points = [
+        ScalePoint(tuple(lm_scales), ilm_scale, count, total)
+        for (ilm_scale, *lm_scales), count in zip(combinations, counts, strict=True)
+    ]
     return sorted(points, key=lambda p: (p.errors, sum(map(abs, p.lm_scales)), abs(p.ilm_scale)))
+
+
+def _count_errors(
+    nbest: Sequence[Sequence[Hypothesis]], errors: Sequence[Sequence[int]], scales: Tensor
+) -> list[int]:
+    """Errors of the best hypotheses under each row of ``scales`` [G, P]."""
+    counts = torch.zeros(len(scales), dtype=torch.int64)
+    for hypotheses, costs in zip(nbest, errors, strict=True):
+        parts = torch.tensor(
+            [(h.am_score, h.pronunciation_score, h.ilm_score, *h.lm_scores) for h in hypotheses],
+            dtype=torch.float64,
+        )  # [N, P]
+        totals = torch.nan_to_num(parts, neginf=-1e9) @ scales.T  # [N, G]
+        best = (totals == totals.amax(0)).int().argmax(0)  # of equals, the first
+        counts += torch.tensor(costs)[best]
+    return [int(count) for count in counts]

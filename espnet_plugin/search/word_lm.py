@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from espnet_plugin.search.ngram import EOS, OOV_LOG_PROB, NgramModel
+from espnet_plugin.search.ngram import EOS, OOV_LOG_PROB, WordModel
 from espnet_plugin.search.prefix_tree import PrefixTree
 
 LOOK_AHEADS = ("none", "unigram", "ngram")
@@ -61,7 +61,7 @@ class WordNgram:
 
     def __init__(
         self,
-        model: NgramModel,
+        model: WordModel,
         words: Sequence[str],
         *,
         oov_log_prob: float = OOV_LOG_PROB,
@@ -71,7 +71,7 @@ class WordNgram:
         if len(unknown) == len(words):
             raise ValueError(
                 f"none of the {len(words)} words of the lexicon ({' '.join(words[:5])} ...) is in "
-                f"the word n-gram model of {len(model.words)} ({' '.join(model.words[:5])} ...)"
+                "the word n-gram model: it was made for another language, or for other spellings"
             )
         self._model = model
         self.unknown = unknown

@@ -21,7 +21,6 @@ JOB_KEYS = frozenset({*LIMITS, "from_file", "realign", "nj"})
 
 NBEST_FILES = ("nbest", "nbest_lm", "nbest_risk")
 ALIGNMENT_FILES = ("alignment", "score")
-DECODE_FILES = tuple(f"1best_recog/{name}" for name in ("text", "token", "token_int", "score"))
 
 
 def program(options: RunOptions, name: str) -> list[str]:
@@ -84,7 +83,7 @@ def train_command(
     """
     command = [*program(options, "asr_train"), "--config", str(config)]
     command += ["--output_dir", str(folder), "--resume", "true", "--use_preprocessor", "true"]
-    command += _flags(options.text_options)
+    command += as_flags(options.text_options)
     for part, source in (("train", options.train_data), ("valid", options.valid_data)):
         files = [(source / options.scp, "speech", options.speech_type)]
         files.append((source / "text", "text", "text"))
@@ -153,7 +152,7 @@ def job_arguments(
         command += ["--data_path_and_name_and_type", f"{file},{kind},{loader}"]
     command += ["--key_file", key_file, "--output_dir", output]
     command += ["--ngpu", "1" if options.gpu_inference else "0"]
-    return command + _flags({k: v for k, v in settings.items() if k not in JOB_KEYS})
+    return command + as_flags({k: v for k, v in settings.items() if k not in JOB_KEYS})
 
 
 def decode_arguments(
@@ -174,7 +173,8 @@ def aligned_keys(folder: Path, name: str) -> set[str]:
     return set(read_table(folder / name))
 
 
-def _flags(values: Mapping[str, Any]) -> list[str]:
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Options as a command line has them; None is left out."""
     flags = []
     for key, value in values.items():
         if value is None:

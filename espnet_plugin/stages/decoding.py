@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espnet_plugin import __version__
+from espnet_plugin.data.decode_files import (
+    CTM,
+    SEARCH,
+    TIMING,
+    WORD_TIMES,
+    decode_names,
+    real_time,
+    write_ctm,
+)
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.stages.commands import DECODE_FILES, decode_arguments
+from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.stages.commands import as_flags, decode_arguments
+from espnet_plugin.stages.config import read_yaml
 from espnet_plugin.stages.fingerprint import fingerprint
 from espnet_plugin.stages.jobs import Job, make_job, run_jobs
 from espnet_plugin.stages.lock import RunLock
@@ -31,22 +44,31 @@ class Decoding:
         data: Kaldi-style folder; its name is the data set's.
         config: decoding YAML, or None.
         tag: of this way to decode.
+        overrides: options of decode that go before the YAML's.
+        place: folder for all such decodings.
     """
 
     stage: str
     data: Path
     config: Path | None
     tag: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    place: str = "decode"
 
     @property
     def folder(self) -> str:
         """``decode/<stage>_<tag>/<set>``."""
-        return f"decode/{self.stage}_{self.tag}/{self.data.name}"
+        return f"{self.place}/{self.stage}_{self.tag}/{self.data.name}"
 
     @property
     def name(self) -> str:
         """Key in pipeline.json."""
-        return f"decode:{self.stage}_{self.tag}/{self.data.name}"
+        return f"{self.place}:{self.stage}_{self.tag}/{self.data.name}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decode is told, by the YAML or on its command line."""
+        return {**(read_yaml(self.config) if self.config else {}), **self.overrides}
 
 
 def finished_stages(pipeline: Pipeline, wanted: Sequence[str] | None) -> list[str]:
@@ -97,7 +119,7 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
                 state.end(decoding.name, "failed", str(error).splitlines()[0])
             raise
         for decoding in pending:
-            _add_unusable(decoding.data, pipeline.exp / decoding.folder)
+            _complete(pipeline, decoding)
             state.end(decoding.name, "done")
         pipeline.show(f"decoded {len(jobs)} sets in {clock(time.monotonic() - begun)}")
 
@@ -128,14 +150,17 @@ def _begin(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -> bool
 
 
 def _fingerprint(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -> str:
-    settings: Mapping[str, object] = {
+    settings: dict[str, object] = {
         "version": __version__,
         "name": decoding.name,
         "checkpoint": pipeline.stages[decoding.stage].checkpoint,
     }
+    if decoding.overrides:
+        settings["overrides"] = dict(decoding.overrides)
     files = [decoding.data / pipeline.options.scp, decoding.data / "text"]
     files = [path for path in files if path.exists()]
     files += [decoding.config] if decoding.config is not None else []
+    files += named_files(decoding.options)
     upstream = state.step(f"train:{decoding.stage}").fingerprint or ""
     return fingerprint(settings, files, [upstream])
 
@@ -147,14 +172,25 @@ def _job(pipeline: Pipeline, decoding: Decoding) -> Job:
 
     def arguments(key_file: str, output: str) -> list[str]:
         given = decode_arguments(options, model, decoding.data, decoding.config, key_file, output)
-        # An aligner has no trained prediction network; its encoder's output layer decodes.
-        return [*given, "--search", "encoder"] if stage.loss == "ctc" else given
+        return given + as_flags(decoding.overrides)
 
     parts = -(-len(keys) // MIN_UTTERANCES_PER_PART)
     nj = max(1, min(options.inference_nj, parts))
     name = decoding.name.removeprefix("decode:")
+    tables = decode_names(int(decoding.options.get("nbest", 1)))
     folder = pipeline.exp / decoding.folder
-    return make_job(name, folder, keys, "decode", arguments, DECODE_FILES, options, {"nj": nj})
+    return make_job(name, folder, keys, "decode", arguments, tables, options, {"nj": nj})
+
+
+def _complete(pipeline: Pipeline, decoding: Decoding) -> None:
+    """Make of merged tables what is no table: the CTM, the search's options, the skipped."""
+    folder = pipeline.exp / decoding.folder
+    _add_unusable(decoding.data, folder)
+    write_ctm(folder / WORD_TIMES, folder / CTM)
+    shutil.copy(folder / "logdir" / "output.1" / SEARCH, folder / SEARCH)
+    speed = real_time(folder / TIMING)
+    if speed is not None:
+        pipeline.show(f"{decoding.stage}_{decoding.tag}/{decoding.data.name}: {speed}")
 
 
 def _add_unusable(data: Path, folder: Path) -> None:

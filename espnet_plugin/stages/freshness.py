@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin import __version__
+from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.fingerprint import fingerprint, relevant_arguments, relevant_options
 from espnet_plugin.stages.inputs import initial_model
@@ -54,6 +55,7 @@ def fingerprints(
             }
             external = step.stage is None and config.alignment.get("from_file")
             files += [Path(external)] if external else []
+            files += named_files(section) if step.kind == "nbest" else []
         files = [path for path in files if path.name != "feats_stats.npz" or path.exists()]
         prints[step.name] = fingerprint(settings, files, [prints[u] for u in step.upstream])
     return prints

@@ -17,6 +17,8 @@ from espnet_plugin.stages.job_backends import JobPart, ProgressMeter, run_kaldi,
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.state import write_atomically
 
+FIRST = "1best_recog/"
+
 #: (key file, output folder) -> arguments of the job's program.
 ArgumentsOf = Callable[[str, str], list[str]]
 
@@ -199,7 +201,9 @@ def merge_outputs(job: Job, nj: int) -> None:
     write_atomically(job.folder / "skipped", "".join(skipped[k] for k in sorted(skipped)))
     for table, name in zip(merged, job.outputs, strict=True):
         text = "".join(table[key] for key in sorted(table))
-        write_atomically(job.folder / Path(name).name, text)
+        write_atomically(job.folder / name, text)
+        if name.startswith(FIRST):  # ESPnet's scripts keep the best hypotheses in the folder itself
+            write_atomically(job.folder / name.removeprefix(FIRST), text)
 
 
 def _complete_lines(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +164,7 @@ def iterate_batches(
     skip: int = 0,
     inference: bool = False,
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """ESPnet's batches of the job from number `skip` on, moved to the device.
-
-    Logs progress, the time left and, for audio of a known rate, the real-time factor.
-    """
+    """ESPnet's batches of the job from number `skip` on, moved to the device; logs progress."""
     todo = args.output_dir / "keys.todo"
     todo.parent.mkdir(parents=True, exist_ok=True)
     todo.write_text("".join(f"{key}\n" for batch in batches[skip:] for key in batch), "utf-8")
@@ -203,6 +200,28 @@ def iterate_batches(
             left = (now - started) / done * (len(batches) - number - 1)
             logging.info("batch %d/%d, %.0f s left", number + 1, len(batches), left)
     todo.unlink()
+
+
+def run_batches(
+    args: argparse.Namespace,
+    train_args: argparse.Namespace,
+    names: Sequence[str],
+    process: Callable[[list[str], dict[str, Any], ResumableTables], None],
+    inference: bool = False,
+) -> None:
+    """A whole job: every batch that is not done yet goes through ``process``, which writes.
+
+    Args:
+        names: files that get one line per utterance.
+        process: takes utterance ids, ESPnet's batch on the device, and the files to write to.
+        inference: whether the data may lack what only training needs (the text).
+    """
+    batches = in_batches(read_keys(args.key_file), args.batch_size)
+    tables = ResumableTables(args.output_dir, names, batches)
+    for keys, batch in iterate_batches(args, train_args, batches, tables.finished, inference):
+        process(keys, batch, tables)
+        tables.flush()
+    tables.close()
 
 
 def in_batches(keys: Sequence[str], size: int) -> list[list[str]]:

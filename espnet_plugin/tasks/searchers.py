@@ -4,55 +4,112 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from espnet_plugin.data.lexicon import mark_word_end, read_lexicon
+from espnet_plugin.data.lm_spec import LmSpec, lm_specs, parse_lm
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
-from espnet_plugin.search import Hypothesis, read_arpa
+from espnet_plugin.search import Hypothesis
+from espnet_plugin.search.beam import BeamSearch
 from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.lexicon_search import LexiconOptions, LexiconSearch
+from espnet_plugin.search.ngram import WordModel
 from espnet_plugin.search.prefix_tree import PrefixTree, lexicon_entries
 from espnet_plugin.search.word_lm import WordNgram
-from espnet_plugin.tasks.search_options import build_scorers, search_batch
+from espnet_plugin.search.word_mixture import WordMixture
+from espnet_plugin.tasks.language_models import label_scorer, read_word_model
+from espnet_plugin.tasks.search_options import SEARCHES, check_search_options
+
+__all__ = ["SEARCHES", "Searcher", "make_searcher", "models_in_search", "spell"]
 
 # Encoder output [B, T, D] and lengths [B] -> N-best lists
 Searcher = Callable[[torch.Tensor, torch.Tensor], list[list[Hypothesis]]]
-SEARCHES = ("beam", "greedy", "lexicon", "encoder")
 SPACE = "<space>"
-
-
-def add_lexicon_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `--search lexicon`."""
-    parser.add_argument("--lexicon", type=Path, help="words with pronunciations (search lexicon)")
-    parser.add_argument("--word_lm", type=Path, help="ARPA file over words (search lexicon)")
-    parser.add_argument("--word_lm_scale", type=float, default=0.8)
-    parser.add_argument("--pronunciation_scale", type=float, default=1.0)
-    parser.add_argument("--word_end_beam", type=float, default=None)
 
 
 def make_searcher(
     args: argparse.Namespace,
     model: ProgressiveTransducerModel,
     train_args: argparse.Namespace,
+    nbest: int | None = None,
 ) -> Searcher:
     """The search that the options ask for.
 
+    A hypothesis' ``lm_scores`` come in the order of `models_in_search`, and its ``ilm_score`` is
+    that of the internal language model, by whatever method it is estimated.
+
+    Args:
+        nbest: length of the lists; by default ``args.nbest``.
+
     Raises:
-        ValueError: a lexicon search without lexicon, or one of another vocabulary.
+        ValueError: options that do not fit together or to the model; files of another vocabulary.
     """
-    if model.criterion.searches_encoder and args.search != "encoder":
-        logging.info("an aligner: greedy search on the encoder's output layer")
-        args.search = "encoder"
-    if args.search == "beam":
-        scorers = build_scorers(args, model)
-        return lambda frames, lengths: search_batch(args, model, scorers, frames, lengths)
-    if args.search == "lexicon":
-        return _lexicon(args, model, train_args)
-    return _encoder(model) if args.search == "encoder" else _greedy(args, model)
+    nbest = nbest or args.nbest
+    if model.criterion.searches_encoder:
+        logging.info("an aligner: greedy search on the encoder's output layer, no language model")
+        return _encoder(model)
+    check_search_options(args)
+    if args.search == "encoder":
+        return _encoder(model)
+    if args.search == "greedy":
+        return _greedy(args, model)
+    specs, source = models_in_search(args), None
+    if args.ilm_method != "zero_encoder":
+        source = parse_lm(args.ilm_lm).with_scale(-args.ilm_scale)
+    make = _lexicon if args.search == "lexicon" else _beam
+    search = make(args, model, train_args, [*specs, *([source] if source else [])], nbest)
+    if source is None:
+        return search
+
+    def with_source(frames: torch.Tensor, lengths: torch.Tensor) -> list[list[Hypothesis]]:
+        return [[_source_apart(h) for h in found] for found in search(frames, lengths)]
+
+    return with_source
+
+
+def models_in_search(args: argparse.Namespace) -> list[LmSpec]:
+    """The external language models; those of scale 0 too, so that their scores are reported."""
+    return lm_specs(vars(args))
+
+
+def _source_apart(found: Hypothesis) -> Hypothesis:
+    """The last language model is the internal one's estimate."""
+    return replace(found, ilm_score=found.lm_scores[-1], lm_scores=found.lm_scores[:-1])
+
+
+def _beam_options(args: argparse.Namespace, model: ProgressiveTransducerModel) -> BeamOptions:
+    return BeamOptions(
+        beam=args.beam_size,
+        topology=model.topology,
+        ilm_scale=args.ilm_scale if args.ilm_method == "zero_encoder" else None,
+        recombination=args.recombination,
+        score_beam=args.score_beam,
+        max_symbols=args.max_symbols,
+        blank_penalty=args.blank_penalty,
+        blank=model.blank_id,
+    )
+
+
+def _beam(
+    args: argparse.Namespace,
+    model: ProgressiveTransducerModel,
+    train_args: argparse.Namespace,
+    specs: Sequence[LmSpec],
+    nbest: int,
+) -> Searcher:
+    device = next(model.parameters()).device
+    scorers = [
+        (label_scorer(spec, model.token_list, train_args, device), float(spec.scale or 0.0))
+        for spec in specs
+    ]
+    options = _beam_options(args, model)
+    engine = BeamSearch(model.prediction, model.joint_network, options, scorers)
+    return lambda frames, lengths: engine.search(frames, lengths, nbest)
 
 
 def _greedy(args: argparse.Namespace, model: ProgressiveTransducerModel) -> Searcher:
@@ -101,38 +158,56 @@ def spell(train_args: argparse.Namespace, lexicon: Path) -> dict[str, list[list[
 
 
 def _lexicon(
-    args: argparse.Namespace, model: ProgressiveTransducerModel, train_args: argparse.Namespace
+    args: argparse.Namespace,
+    model: ProgressiveTransducerModel,
+    train_args: argparse.Namespace,
+    specs: Sequence[LmSpec],
+    nbest: int,
 ) -> Searcher:
-    if args.lexicon is None:
-        raise ValueError("--search lexicon needs --lexicon FILE, the words to recognise")
+    device = next(model.parameters()).device
     space = SPACE if train_args.token_type == "char" else None
     entries = lexicon_entries(spell(train_args, args.lexicon), model.token_list, space=space)
-    tree = PrefixTree(entries, vocab_size=model.vocab_size)
-    word_lm = None
-    if args.word_lm is not None:
-        word_lm = WordNgram(read_arpa(args.word_lm), tree.words)
-    options = BeamOptions(
-        beam=args.beam_size,
-        topology=model.topology,
-        ilm_scale=args.ilm_scale or None,
-        recombination=args.recombination,
-        score_beam=args.score_beam,
-        max_symbols=args.max_symbols,
-        blank_penalty=args.blank_penalty,
-        blank=model.blank_id,
-    )
+    tree = PrefixTree(entries, vocab_size=model.vocab_size, device=device)
+    of_words = {
+        number: read_word_model(spec.path, device)
+        for number, spec in enumerate(specs)
+        if spec.kind == "word"
+    }
+    parts = [(WordNgram(m, tree.words), float(specs[i].scale or 0.0)) for i, m in of_words.items()]
+    scorers = [
+        (label_scorer(spec, model.token_list, train_args, device), float(spec.scale or 0.0))
+        for spec in specs
+        if spec.kind != "word"
+    ]
     words = LexiconOptions(
-        lm_scale=args.word_lm_scale,
+        lm_scale=1.0,
         pronunciation_scale=args.pronunciation_scale,
+        look_ahead=args.look_ahead,
         word_end_beam=args.word_end_beam,
     )
     engine = LexiconSearch(
         model.prediction,
         model.joint_network,
         tree,
-        options,
+        _beam_options(args, model),
         words,
-        word_lm,
-        build_scorers(args, model),
+        WordMixture(parts) if parts else None,
+        scorers,
     )
-    return lambda frames, lengths: engine.search(frames, lengths, args.nbest)
+
+    def search(frames: torch.Tensor, lengths: torch.Tensor) -> list[list[Hypothesis]]:
+        found = engine.search(frames, lengths, nbest)
+        if not parts:
+            return found
+        return [[_unmixed(h, of_words, len(specs)) for h in hypotheses] for hypotheses in found]
+
+    return search
+
+
+def _unmixed(found: Hypothesis, models: dict[int, WordModel], count: int) -> Hypothesis:
+    """Each model's own score in the place where the options name it."""
+    labels = iter(found.lm_scores[:-1])
+    scores = [
+        models[i].sentence(found.words) if i in models else next(labels) for i in range(count)
+    ]
+    return replace(found, lm_scores=tuple(scores))

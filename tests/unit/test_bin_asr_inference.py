@@ -107,12 +107,15 @@ def test_tune_scales_writes_the_grid_and_the_choice(trained, tmp_path):
     options = f"""--asr_train_config {trained[0]} --asr_model_file {trained[1]}
         --data_path_and_name_and_type {data[0]} --data_path_and_name_and_type {data[1]}
         --key_file {tmp_path / "text"} --output_dir {tmp_path / "out"}
-        --ngram_file {tmp_path / "lm.arpa"} --lm_grid 0.5 0 --nbest 4"""
-    main(options.split())
-    grid = (tmp_path / "out/grid.md").read_text().splitlines()[2:]
-    assert len(grid) == 2 * 4  # lm scales times the default ilm scales
+        --lm ngram:{tmp_path / "lm.arpa"} --lm_grid 0.5 0 --ilm_grid 0 0.1 0.2 0.3 --nbest 4"""
+    assert main(options.split()) == 0
+    grid = (tmp_path / "out/grid.md").read_text().splitlines()[4:]
+    assert len(grid) == 2 * 4
     rates = [float(row.split("|")[3]) for row in grid]
     assert rates == sorted(rates)
     chosen = yaml.safe_load((tmp_path / "out/decode.yaml").read_text())
     best = [cell.strip() for cell in grid[0].split("|")[1:3]]
-    assert [str(chosen["lm_scale"]), str(chosen["ilm_scale"])] == best
+    assert [chosen["lm"][0].split(":")[2], str(chosen["ilm_scale"])] == [
+        f"{float(best[0]):g}",
+        best[1],
+    ]

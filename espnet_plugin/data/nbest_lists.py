@@ -1,0 +1,117 @@
+"""N-best lists on disk: reading them back, and writing them sorted anew.
+
+The layout is that of `espnet_plugin.data.decode_files`: ``<n>best_recog`` folders, one table for
+each piece of a hypothesis.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH
+from espnet_plugin.data.kaldi_files import read_table
+
+
+@dataclass(frozen=True)
+class ListEntry:
+    """One hypothesis of an N-best list.
+
+    Attributes:
+        words, tokens, token_int: what was recognised.
+        score: the total by which the list was sorted.
+        am, ilm, pronunciation: unscaled parts of the score.
+        lms: unscaled, one per language model.
+    """
+
+    words: tuple[str, ...]
+    tokens: tuple[str, ...]
+    token_int: tuple[int, ...]
+    score: float
+    am: float
+    ilm: float
+    pronunciation: float
+    lms: tuple[float, ...]
+
+    @property
+    def values(self) -> list[str]:
+        """Its lines in the tables of `NBEST_FILES`."""
+        parts = {
+            "am": self.am,
+            "ilm": self.ilm,
+            "pronunciation": self.pronunciation,
+            "lms": list(self.lms),
+        }
+        return [
+            " ".join(self.words),
+            " ".join(self.tokens),
+            " ".join(map(str, self.token_int)),
+            f"{self.score:.6f}",
+            json.dumps({k: _rounded(v) for k, v in parts.items()}),
+        ]
+
+
+def _rounded(value: Any) -> Any:
+    return [round(v, 6) for v in value] if isinstance(value, list) else round(value, 6)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The options of the search that made a folder.
+
+    Raises:
+        ValueError: no such file: the folder was not made by `decode`, or by an older version.
+    """
+    path = folder / SEARCH
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; N-best lists are made by `decode --nbest N`, which leaves it"
+        )
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return settings
+
+
+def read_nbest(folder: Path) -> dict[str, list[ListEntry]]:
+    """The N-best list of every utterance, in the order in which they were written.
+
+    Raises:
+        ValueError: no lists, a broken table, or tables of different utterances.
+    """
+    folders: list[Path] = []
+    while (folder / f"{len(folders) + 1}best_recog" / "text").is_file():
+        folders.append(folder / f"{len(folders) + 1}best_recog")
+    if not folders:
+        raise ValueError(f"{folder}: holds no N-best lists (1best_recog/text); decode first")
+    lists: dict[str, list[ListEntry]] = {}
+    for place in folders:
+        tables = [read_table(place / name, allow_empty=True) for name in NBEST_FILES]
+        if any(table.keys() != tables[0].keys() for table in tables):
+            raise ValueError(f"{place}: its files are of different utterances; decode again")
+        for utt in tables[0]:
+            entry = _entry(place, utt, [table[utt] for table in tables])
+            known = lists.setdefault(utt, [])
+            if entry not in known:  # a short list repeats its last entry
+                known.append(entry)
+    return lists
+
+
+def _entry(place: Path, utt: str, values: Sequence[str]) -> ListEntry:
+    text, token, token_int, score, parts = values
+    try:
+        found: Mapping[str, Any] = json.loads(parts)
+        return ListEntry(
+            words=tuple(text.split()),
+            tokens=tuple(token.split()),
+            token_int=tuple(int(value) for value in token_int.split()),
+            score=float(score),
+            am=float(found["am"]),
+            ilm=float(found["ilm"]),
+            pronunciation=float(found["pronunciation"]),
+            lms=tuple(float(value) for value in found["lms"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{place}: utterance {utt}: not a hypothesis: {error}") from None

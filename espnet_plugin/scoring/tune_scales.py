@@ -1,0 +1,98 @@
+"""Language-model scales from N-best lists of a development set, and the decoding YAML with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.lm_spec import LmSpec, lm_options, lm_specs
+from espnet_plugin.data.nbest_lists import read_nbest, read_settings
+
+LM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+ILM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4)
+MAX_POINTS = 100_000
+
+
+def tune_scales(
+    lists: Path,
+    text: Path,
+    target: Path,
+    *,
+    lm_grid: Sequence[float] = LM_GRID,
+    ilm_grid: Sequence[float] = ILM_GRID,
+    base: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write ``grid.md``, ``scales.json`` and ``decode.yaml`` into ``target``.
+
+    Args:
+        lists: folder with the N-best lists of a development set (`decode` or `rescore`).
+        text: its transcripts.
+        lm_grid: scales to try for each language model.
+        ilm_grid: scales to try for the internal one, if the lists have its scores.
+        base: options of ``decode.yaml`` besides the scales; by default those of the search.
+
+    Returns:
+        The options of ``decode.yaml``.
+
+    Raises:
+        ValueError: broken or missing files, or a grid that is too large.
+    """
+    from espnet_plugin.search import Hypothesis, search_scales
+
+    settings = read_settings(lists)
+    entries, references = read_nbest(lists), read_table(text)
+    lost = sorted(entries.keys() - references.keys())
+    if lost:
+        raise ValueError(f"{text}: lacks utterances of {lists}: {' '.join(lost[:10])}")
+    specs = lm_specs(settings)
+    with_ilm = settings.get("ilm_scale") is not None
+    ilm = sorted(ilm_grid) if with_ilm else [0.0]
+    size = len(lm_grid) ** len(specs) * len(ilm)
+    if size > MAX_POINTS:
+        raise ValueError(f"the grid has {size} points; give fewer values with --lm_grid")
+    nbest = [
+        [Hypothesis((), e.score, e.am, e.ilm, e.lms, words=e.words,
+                    pronunciation_score=e.pronunciation) for e in found]
+        for found in entries.values()
+    ]  # fmt: skip
+    points = search_scales(
+        nbest,
+        [references[utt].split() for utt in entries],
+        [sorted(lm_grid)] * len(specs),
+        ilm,
+        units=lambda h: h.words,
+        pronunciation_scale=_pronunciation_scale(settings),
+    )
+    best = points[0]
+    chosen = dict(base if base is not None else settings)
+    if base is None:  # the lists' own length, and what they left out to be quick
+        chosen = {k: v for k, v in chosen.items() if k not in ("nbest", "word_times")}
+    chosen |= lm_options([s.with_scale(v) for s, v in zip(specs, best.lm_scales, strict=True)])
+    if with_ilm:
+        chosen["ilm_scale"] = best.ilm_scale
+    scales = {"lm": list(best.lm_scales), "ilm": best.ilm_scale if with_ilm else None}
+    summary = {"scales": scales, "wer": best.rate, "utterances": len(nbest), "lists": str(lists)}
+    rows = [(*p.lm_scales, p.ilm_scale if with_ilm else "-", f"{100 * p.rate:.2f}") for p in points]
+    write_text_atomically(target / "grid.md", _table(specs, rows, text))
+    write_text_atomically(target / "scales.json", json.dumps(summary, indent=1) + "\n")
+    title = f"# Scales tuned on {text}; WER of its N-best lists {100 * best.rate:.2f} %.\n"
+    text_of = yaml.safe_dump({k: v for k, v in chosen.items() if v is not None}, sort_keys=False)
+    write_text_atomically(target / "decode.yaml", title + text_of)
+    return chosen
+
+
+def _pronunciation_scale(settings: Mapping[str, Any]) -> float:
+    return float(settings.get("pronunciation_scale", 0.0))
+
+
+def _table(specs: Sequence[LmSpec], rows: Sequence[Sequence[object]], text: Path) -> str:
+    names = [f"{spec.kind}:{spec.path.name}" for spec in specs]
+    head = f"| {' | '.join([*names, 'ILM', 'WER'])} |\n| {' | '.join(['---'] * (len(names) + 2))} |"
+    body = "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+    return f"Scales and WER on the N-best lists of {text}, the best first.\n\n{head}\n{body}\n"
