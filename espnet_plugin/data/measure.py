@@ -155,8 +155,8 @@ def _audio(request: Request) -> Measurement:
 def _reaches(file: Any, end: int) -> bool:
     """Whether the last sample before `end` can be read; a header says nothing of what follows it.
 
-    A third of a millisecond for a FLAC file, whose frames are found by bisection; it complains by an
-    exception if it is cut off.
+    A third of a millisecond for a FLAC file, whose frames are found by bisection; its reader raises
+    an exception if it is cut off.
     """
     file.seek(end - 1)
     return len(file.read(1, dtype="float32")) == 1
