@@ -70,7 +70,7 @@ def read_corpus(args: argparse.Namespace) -> Corpus:
     utterances = {n: u for n, u in utterances.items() if u.recording in recordings or problems}
     utterances = _without_unknown_words(utterances, lexicon, args, problems)
     if problems:
-        raise CorpusError(args.swbd, "Switchboard", problems)
+        raise CorpusError(args.swbd, "Switchboard", list(dict.fromkeys(problems)))
     return Corpus(utterances, lexicon, spelled, recordings, tests, texts)
 
 
@@ -83,10 +83,12 @@ def _training_audio(
         return {}
     files = ldc_paths.find_recordings(args.swbd)
     lacking = sorted(name for name in conversations if name not in files)
-    if lacking and not args.allow_subset:
+    if lacking and args.allow_missing_audio:
+        logging.warning("no audio of %d conversations: %s", len(lacking), " ".join(lacking[:20]))
+    elif lacking:
         listed = ", ".join(f"{name}.sph" for name in lacking[:10])
         above = ldc_paths.find_recordings(args.swbd.absolute().parent)
-        remedy = "copy the missing discs, or accept fewer conversations with --allow_subset"
+        remedy = "copy the missing discs, or leave these out with --allow_missing_audio"
         if all(name in above for name in lacking):
             remedy = f"the folder above has them: give --swbd {args.swbd.absolute().parent}"
         problems.append(
@@ -165,7 +167,7 @@ def write_corpus(corpus: Corpus, args: argparse.Namespace) -> None:
         rows = {n: utterances[n] for n in chosen}
         tables = {
             "text": {n: text[n] for n in rows},
-            "segments": {n: f"{u.speaker} {u.begin:.2f} {u.end:.2f}" for n, u in rows.items()},
+            "segments": {n: u.segment for n, u in rows.items()},
         }
         write_data_dir(output / name, {n: u.speaker for n, u in rows.items()}, tables)
         write_recordings(output / name, {u.speaker for u in rows.values()}, files)
@@ -223,7 +225,10 @@ def get_parser() -> argparse.ArgumentParser:
         "--max_unknown", type=float, default=0.01, help="share of words without pronunciation"
     )
     parser.add_argument(
-        "--allow_subset", action="store_true", help="accept a copy with fewer conversations"
+        "--allow_subset", action="store_true", help="accept fewer conversations than 2,438"
+    )
+    parser.add_argument(
+        "--allow_missing_audio", action="store_true", help="leave out transcripts without audio"
     )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--nj", type=int, default=cores, help="recordings expanded at once")

@@ -40,8 +40,18 @@ class Utterance:
     @property
     def name(self) -> str:
         """``sw02001-A_000098-001156``: the side and its times in centiseconds, rounded."""
-        begin, end = (int(100 * seconds + 0.5) for seconds in (self.begin, self.end))
+        begin, end = self._centiseconds
         return f"{self.speaker}_{begin:06d}-{end:06d}"
+
+    @property
+    def segment(self) -> str:
+        """Its line in ``segments``: ``sw02001-A 0.98 11.56``, the times of its name."""
+        begin, end = self._centiseconds
+        return f"{self.speaker} {begin / 100:.2f} {end / 100:.2f}"
+
+    @property
+    def _centiseconds(self) -> tuple[int, int]:
+        return int(100 * self.begin + 0.5), int(100 * self.end + 0.5)
 
 
 def read_transcripts(
