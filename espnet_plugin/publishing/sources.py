@@ -48,8 +48,13 @@ def is_source(text: str) -> bool:
     return "/" in text or text.endswith((".zip", ".pth")) or (Path(text) / META).is_file()
 
 
-def open_package(source: str | Path) -> Package:
-    """The package at a place; zip files and the Hub's repositories come into the user's cache.
+def open_package(source: str | Path, cache: Path | None = None) -> Package:
+    """The package at a place.
+
+    Args:
+        source: see the module's docstring.
+        cache: where zip files are unpacked; default: `cache_folder`. What the Hub's client
+            fetches is in its own cache.
 
     Raises:
         ValueError: nothing is there, or it is no package, is damaged, or is unsafe to unpack.
@@ -59,11 +64,11 @@ def open_package(source: str | Path) -> Package:
     if path.is_dir():
         return read_package(path.resolve())
     if path.is_file():
-        return _unpacked(path)
+        return _unpacked(path, cache)
     if text.startswith(HUB) and not text.endswith(".zip"):
         text = text.removeprefix(HUB).strip("/")
     if "://" in text:
-        return _unpacked(_fetched(text))
+        return _unpacked(_fetched(text), cache)
     if _HUB_ID.match(text) and not text.endswith((".zip", ".pth")):
         return read_package(_from_hub(text))
     raise ValueError(f"{source}: no such file or folder, and no Hub id (owner/name@revision)")
@@ -80,14 +85,15 @@ def find_model(source: str) -> TrainedModel:
     if path.is_file() and path.suffix == ".pth":
         return TrainedModel(path, path.parent / "config.yaml")
     if path.is_dir() and not (path / META).is_file():
-        folder = last_stage(path) if (path / PIPELINE_STATE).is_file() else path
-        return TrainedModel(stage_checkpoint(folder), folder / "config.yaml")
+        if (path / PIPELINE_STATE).is_file():
+            return stage_model(path, finished_stages(path)[-1])
+        return TrainedModel(stage_checkpoint(path), path / "config.yaml")
     package = open_package(source)
     return TrainedModel(package.model_file, package.train_config)
 
 
-def last_stage(exp: Path) -> Path:
-    """Folder of the last train stage that an experiment has finished.
+def finished_stages(exp: Path) -> list[str]:
+    """Names of the train stages that an experiment has finished, in their order.
 
     Raises:
         ValueError: none is finished.
@@ -95,13 +101,31 @@ def last_stage(exp: Path) -> Path:
     state = read_mapping(exp / PIPELINE_STATE)  # JSON is YAML
     steps = state.get("steps") or {}
     names = [
-        name.removeprefix("train:")
+        str(name).removeprefix("train:")
         for name in state.get("plan") or []
         if name.startswith("train:") and (steps.get(name) or {}).get("status") == "done"
     ]
     if not names:
         raise ValueError(f"{exp}: no train stage of this experiment is finished")
-    return exp / str(names[-1])
+    return names
+
+
+def stage_model(exp: Path, stage: str) -> TrainedModel:
+    """The model that a finished stage hands on.
+
+    Raises:
+        ValueError: the stage is not finished, or its model is gone.
+    """
+    finished = finished_stages(exp)
+    if stage not in finished:
+        raise ValueError(f"{exp}: stage {stage} is not finished; finished: {', '.join(finished)}")
+    step = read_mapping(exp / PIPELINE_STATE)["steps"][f"train:{stage}"]
+    folder = exp / stage
+    name = step.get("checkpoint")  # not noted by version 0.1.0 and earlier
+    model = folder / name if name else stage_checkpoint(folder)
+    if not model.is_file():
+        raise ValueError(f"{model}: no such file, though stage {stage} is finished")
+    return TrainedModel(model, folder / "config.yaml")
 
 
 def stage_checkpoint(folder: Path) -> Path:
@@ -129,11 +153,11 @@ def stage_checkpoint(folder: Path) -> Path:
     return others[0]
 
 
-def _unpacked(archive: Path) -> Package:
+def _unpacked(archive: Path, cache: Path | None) -> Package:
     """The archive's content, named by its checksum: unpacked once, whatever its name and place."""
     if archive.suffix != ".zip":
         raise ValueError(f"{archive}: not a zip file; packages are made by espnet-progressive pack")
-    folder = cache_folder() / "packages" / sha256_of(archive)[:32]
+    folder = (cache or cache_folder()) / "packages" / sha256_of(archive)[:32]
     if not folder.is_dir():
         extract(archive, folder)
     try:

@@ -179,6 +179,8 @@ class Pipeline:
         except BaseException:
             state.beat(step.name)
             raise
+        if step.kind == "train":
+            state.step(step.name).checkpoint = self.stages[step.folder].checkpoint
         state.end(step.name, "done")
         self.show(f"{title}: finished in {clock(state.step(step.name).seconds)}")
 

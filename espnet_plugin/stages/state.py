@@ -24,6 +24,7 @@ class StepState:
         fingerprint: of the inputs that this step's folder was made from.
         seconds: wall-clock accumulated over all attempts, the ones that were killed included.
         max_epoch, num_iters_per_epoch: fixed by a budget, so that a resume keeps them.
+        checkpoint: of a finished train step: the file that later steps load.
         inputs: upstream step -> when it was finished, as seen when this step began.
     """
 
@@ -36,6 +37,7 @@ class StepState:
     seconds: float = 0.0
     max_epoch: int | None = None
     num_iters_per_epoch: int | None = None
+    checkpoint: str | None = None
     inputs: dict[str, float | None] = field(default_factory=dict)
     attempts: int = 0
     pid: int | None = None

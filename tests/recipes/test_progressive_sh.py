@@ -74,6 +74,7 @@ def test_all_steps_in_order(recipe: Path) -> None:
         "decode_stages",
         "score",
         "report",
+        "pack",
     ]
     train, decode, score = calls[8], calls[9], calls[10]
     assert option(train, "--feats_type") == "raw"
@@ -84,11 +85,14 @@ def test_all_steps_in_order(recipe: Path) -> None:
     ]  # fmt: skip
     assert option(score, "--data_dir") == "dump/raw/org"
     assert "report/report.md" in result.stdout
+    assert option(calls[-1], "--exp") == "exp/train_progressive_raw_char"
+    assert option(calls[-1], "--valid_data") == "dump/raw/dev"
 
 
 def test_stage_and_stop_stage_and_skips(recipe: Path) -> None:
     assert [c[0] for c in call(recipe, *SETS, "--stage", "6", "--stop-stage", "6")[1]] == ["train"]
-    names = [c[0] for c in call(recipe, *SETS, "--skip_train", "true", "--skip_eval=true")[1]]
+    skips = ["--skip_train", "true", "--skip_eval=true", "--skip_packing=true"]
+    names = [c[0] for c in call(recipe, *SETS, *skips)[1]]
     assert names[-1] == "collect_stats"
     names = [c[0] for c in call(recipe, *SETS, "--skip_data_prep", "true", "--stop_stage", "6")[1]]
     assert names == ["train"]
@@ -110,6 +114,14 @@ def test_stage_arguments_and_resources_go_through(recipe: Path) -> None:
     assert "<--viterbi_args><--max_epoch 3 --optim_conf lr=1><--second_args><--x 1>" in text
     assert "<--cmd><slurm.pl --mem 4G>" in text and "<--ngpu><2>" in text
     assert "<--rerun_stale><true>" in text
+
+
+def test_fine_tuning_goes_through(recipe: Path) -> None:
+    start = ["--init_from", "owner/name@v1", "--init_from_parts", "encoder"]
+    _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", *start)
+    assert option(calls[0], "--init_from") == "owner/name@v1"
+    assert option(calls[0], "--init_from_parts") == "encoder"
+    assert "--init_from_stage" not in calls[0]
 
 
 def test_local_data_gets_its_options_quoted(recipe: Path) -> None:

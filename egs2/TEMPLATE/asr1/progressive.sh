@@ -17,6 +17,7 @@ Steps (--stage N to --stop_stage N; a step whose inputs did not change costs nex
 
   --stage N, --stop_stage N    first and last step (1, 12)
   --skip_data_prep, --skip_train, --skip_eval true|false    leave out steps 1-5, 6-7, 8-10 (false)
+  --skip_packing true|false    leave out step 11: <expdir>/<tag>/<tag>.zip (false)
 Data
   --train_set, --valid_set, --test_sets    names of folders in data/; decoded: valid and test sets
   --local_data_opts "..."      options of local/data.sh, quoted as in a shell
@@ -67,6 +68,7 @@ stop_stage=12
 skip_data_prep=false
 skip_train=false
 skip_eval=false
+skip_packing=false
 train_set=
 valid_set=
 test_sets=
@@ -216,6 +218,7 @@ wanted() {
     case "$1" in
         [1-5]) [ "${skip_data_prep}" = false ] ;;
         6 | 7) [ "${skip_train}" = false ] ;;
+        11) [ "${skip_packing}" = false ] ;;
         *) [ "${skip_eval}" = false ] ;;
     esac
 }
@@ -303,11 +306,9 @@ if [ -n "${train_threads}" ]; then
     pipeline+=(--train_threads "${train_threads}")
 fi
 
-for option in init_from init_from_stage init_from_parts; do
-    if [ -n "${!option}" ]; then
-        pipeline+=("--${option}" "${!option}")
-    fi
-done
+[ -z "${init_from}" ] || pipeline+=(--init_from "${init_from}")
+[ -z "${init_from_stage}" ] || pipeline+=(--init_from_stage "${init_from_stage}")
+[ -z "${init_from_parts}" ] || pipeline+=(--init_from_parts "${init_from_parts}")
 
 if wanted 5; then
     log "step 5: statistics in ${stats}"
@@ -347,6 +348,17 @@ if wanted 10; then
     run report --exp "${expdir}/${tag}"
     log "results: $(realpath -m "${expdir}/${tag}/RESULTS.md")"
     log "report:  $(realpath -m "${expdir}/${tag}/report/report.md")"
+fi
+
+packed_model=${expdir}/${tag}/${tag}.zip
+if wanted 11; then
+    log "step 11: pack"
+    options=()
+    if [ -n "${inference_config}" ]; then
+        options+=(--inference_config "${inference_config}")
+    fi
+    run pack --exp "${expdir}/${tag}" --outpath "${packed_model}" \
+        --valid_data "${dump}/${valid_set}" "${options[@]}"
 fi
 
 exit 0
