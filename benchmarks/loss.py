@@ -316,9 +316,8 @@ def main() -> None:
         problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
         print(f"{measure_memory(problem, arguments.one_memory):.1f}")
         return
-    print(
-        f"\n(B, T, S, V) = {shape}, {arguments.dtype}, sharpness {arguments.sharpness:g}; ", end=""
-    )
+    what = "" if arguments.growth else f"(B, T, S, V) = {shape}, "
+    print(f"\n{what}{arguments.dtype}, sharpness {arguments.sharpness:g}; ", end="")
     print(machine(arguments.device, arguments.threads) + "\n")
     if arguments.growth:
         report_growth(arguments, names)
