@@ -48,6 +48,7 @@ setup(
         "test": [
             "codespell",
             "espnet-g2p-en",
+            "kaldingram",
             "mypy",
             "pre-commit",
             "pytest",
@@ -63,8 +64,9 @@ setup(
         "g2p": ["espnet-g2p-en"],
         # A backend of the standard topology's loss; needs a CUDA compiler.
         "warp-rnnt": ["warp-rnnt"],
-        # Word n-gram language models in the search.
-        "ngram": ["kenlm"],
+        # N-gram language models: kaldingram estimates them; KenLM reads those too large for our
+        # own ARPA reader.
+        "ngram": ["kaldingram", "kenlm"],
         # The report's pictures.
         "plots": ["matplotlib"],
     },

@@ -62,11 +62,11 @@ class WordEndScorer:
         self._oov = oov_log_prob
         self._words = pronunciations or {}
         ends = {
-            "char": lambda token: token == space,
-            "bpe": lambda token: token.startswith(WORD_MARK),
-            "phn": lambda token: token.endswith(word_end),
+            "char": [token == space for token in self._tokens],
+            "bpe": [token.startswith(WORD_MARK) for token in self._tokens],
+            "phn": [token.endswith(word_end) for token in self._tokens],
         }[style]
-        self._ends = [i for i, token in enumerate(self._tokens) if ends(token)]
+        self._ends = [i for i, is_end in enumerate(ends) if is_end]
         self._is_end = frozenset(self._ends)
         # phn: labels that complete a word after a given beginning, with these words
         self._completions: dict[Labels, list[tuple[int, Sequence[str]]]] = {}
@@ -173,7 +173,8 @@ class WordEndScorer:
         pairs = list(zip(state.tolist(), labels.tolist(), strict=True))
         for number, label in pairs:
             if (number, label) not in self._next:
-                self._next[number, label] = self._after(*self._states[number], label)
+                before, unfinished = self._states[number]
+                self._next[number, label] = self._after(before, unfinished, label)
         return torch.tensor([self._next[pair] for pair in pairs], device=self._device)
 
     def _after(self, state: int, labels: Labels, label: int) -> int:

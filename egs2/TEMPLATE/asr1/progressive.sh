@@ -315,9 +315,39 @@ if wanted 5; then
     run collect_stats "${pipeline[@]}"
 fi
 
+word_ngram=${word_arpa} token_ngram=${token_arpa}
+if [ "${word_arpa}" = train ]; then
+    word_ngram=${expdir}/ngram/word_${ngram_order}gram.arpa
+fi
+if [ "${token_arpa}" = train ]; then
+    token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
+fi
+lm_exp=${lm_exp:-${expdir}/$(basename "${lm_config}" .yaml)_$(basename "${token_dir}")}
+lm_texts=("${lm_train_text:-${org}/${train_set}/text}" "${org}/${valid_set}/text")
+
+# N-grams take seconds, and the N-best lists of the mbr stage may want them: "${expdir}/ngram".
+if "${use_lm}" && { wanted 6 || wanted 7; }; then
+    options=(--order "${ngram_order}" --text "${lm_texts[0]}" --valid_text "${lm_texts[1]}")
+    if [ "${word_arpa}" = train ]; then
+        log "word n-gram in ${word_ngram}"
+        run train_ngram "${options[@]}" --out "${word_ngram}"
+    fi
+    if [ "${token_arpa}" = train ]; then
+        log "label n-gram in ${token_ngram}"
+        run train_ngram "${options[@]}" --out "${token_ngram}" --units "${tokens[@]:1}"
+    fi
+fi
+
 if wanted 6; then
     log "step 6: train stages in ${expdir}/${tag}"
     run train "${pipeline[@]}" --force_alignment "${force_alignment}"
+fi
+
+if wanted 7 && "${use_lm}" && [ -n "${lm_config}" ]; then
+    log "step 7: language model in ${lm_exp}"
+    run train_lm --config "${lm_config}" --lm_exp "${lm_exp}" --ngpu "${ngpu}" \
+        --python "${python}" "${tokens[@]}" --token_list "${token_dir}/tokens.txt" \
+        --train_text "${lm_texts[0]}" --valid_text "${lm_texts[1]}"
 fi
 
 if wanted 8; then
@@ -332,6 +362,22 @@ if wanted 8; then
     if [ -n "${decode_stages}" ]; then
         read -ra names <<<"${decode_stages}"
         options+=(--decode_stages "${names[@]}")
+    fi
+    options+=(--tune_scales "${tune_scales}")
+    if "${use_lm}"; then
+        models=()
+        if [ -n "${word_ngram}" ]; then
+            models+=("word:${word_ngram}${word_arpa_scale:+:${word_arpa_scale}}")
+        fi
+        if [ -n "${token_ngram}" ]; then
+            models+=("ngram:${token_ngram}${token_arpa_scale:+:${token_arpa_scale}}")
+        fi
+        if [ -n "${lm_config}" ]; then
+            models+=("espnet:${lm_exp}/valid.loss.ave.pth${lm_weight:+:${lm_weight}}")
+        fi
+        if [ -n "${models[*]}" ]; then
+            options+=(--lm "${models[@]}")
+        fi
     fi
     run decode_stages "${pipeline[@]}" "${options[@]}" \
         --decode_data "${eval_sets[@]/#/${dump}/}"
