@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -38,7 +39,8 @@ def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
 
 def _g2p_en() -> Any:
     try:
-        with _no_downloads():
+        with _no_downloads(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its source text, under new versions of Python
             from g2p_en import g2p
     except ImportError as error:
         raise ValueError(

@@ -3,7 +3,7 @@
 # `--train_parts 100|460|960`: hours of training data. README.md has the rest.
 set -euo pipefail
 
-corpus='' parts=960 token_type=phn data_opts='' others=()
+corpus='' parts=960 size='' token_type=phn data_opts='' others=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --librispeech) corpus=$(realpath -e -- "${2:?}"); shift 2 ;;
@@ -18,21 +18,22 @@ set -- "${others[@]}"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=/dev/null
 . ./db.sh
-corpus=${corpus:-${LIBRISPEECH}} size=''
+corpus=${corpus:-${LIBRISPEECH}}
 case "${parts}" in
     100) train_set=train_clean_100 size=_100h ;;
     460) train_set=train_clean_460 ;;
     *) train_set=train_960 ;;
 esac
-decoding=(--inference_config conf/decode.yaml)
+decoding=(--inference_config conf/decode.yaml) word_lm=none
 if [ "${token_type}" = phn ]; then
-    decoding=(--inference_config conf/decode_lexicon.yaml --use_lm true
-        --word_arpa data/local/word_lm.arpa.gz --lexicon data/local/lexicon.txt --g2p g2p_en)
+    word_lm=4-gram decoding=(--inference_config conf/decode_lexicon.yaml --use_lm true
+        --word_arpa data/local/word_lm.arpa.gz --word_arpa_scale 0.8
+        --lexicon data/local/lexicon.txt --g2p g2p_en)
 fi
 
 ./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false \
     --test_sets "dev_clean dev_other test_clean test_other" --fs 16000 \
     --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
     --asr_config "conf/train_progressive${size}.yaml" --local_data_opts \
-    "--train_parts ${parts} ${corpus:+--librispeech $(printf %q "${corpus}")} ${data_opts}" \
+    "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" \
     "$@"

@@ -1,0 +1,124 @@
+"""egs2/librispeech/asr1/run.sh on a tiny LibriSpeech: from the corpus to the packed model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.recipes.librispeech_corpus import make_librispeech, make_resources, speak, table
+
+pytest.importorskip("espeakng_loader")
+pytest.importorskip("soundfile")
+pytestmark = pytest.mark.slow
+
+REPO = Path(__file__).resolve().parents[2]
+RECIPE = REPO / "egs2" / "librispeech" / "asr1"
+TESTS = ["dev_clean", "dev_other", "test_clean", "test_other"]
+TINY = {
+    "stage_scheduler": "progressive",
+    "base": {
+        "encoder": "progressive_conformer",
+        "encoder_conf": {
+            "output_size": 32, "attention_heads": 2, "linear_units": 32, "num_blocks": 2,
+            "vgg_channels": [4, 4, 4], "cnn_module_kernel": 7, "macaron_style": True,
+            "rel_pos_type": "latest", "pos_enc_layer_type": "rel_pos",
+            "selfattention_layer_type": "rel_selfattn", "interctc_layer_idx": [1],
+        },
+        "decoder": "feedforward_prediction",
+        "decoder_conf": {"embed_size": 16, "hidden_size": 32, "num_layers": 1, "context": 1},
+        "model": "progressive_transducer",
+        "model_conf": {"topology": "monotonic", "joint_conf": {"joint_size": 32}},
+        "frontend": "default",
+        "frontend_conf": {"n_fft": 400, "win_length": 400, "hop_length": 160, "n_mels": 20},
+        "normalize": "global_mvn",
+        "batch_type": "numel", "batch_bins": 480000, "num_workers": 0,
+        "optim": "adam", "optim_conf": {"lr": 2.0e-3}, "grad_clip": 5.0,
+        "keep_nbest_models": [1], "use_tensorboard": False, "num_att_plot": 0, "seed": 1,
+        "best_model_criterion": [["valid", "loss", "min"]],
+    },
+    "train_stages": {
+        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 3},
+        "viterbi": {"loss": "viterbi", "max_epoch": 1},
+        "full_sum": {"loss": "full_sum", "max_epoch": 2},
+        "mbr": {"loss": "mbr", "max_epoch": 1},
+    },
+    "alignment": {"source": "encoder", "prior_scale": 0.3, "batch_size": 16},
+    "nbest": {"nbest": 2, "beam_size": 2, "batch_size": 16},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that stands for egs2/librispeech/asr1: its outputs stay out of the source tree."""
+    folder = tmp_path_factory.mktemp("librispeech")
+    for name in ("local", "conf", "path.sh", "cmd.sh", "db.sh", "progressive.sh"):
+        (folder / name).symlink_to(RECIPE / name)
+    (folder / "run.sh").write_bytes((RECIPE / "run.sh").read_bytes())
+    (folder / "run.sh").chmod(0o755)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    speech = speak(folder / "speech", train=60, evaluation=12)
+    make_librispeech(folder / "corpus" / "LibriSpeech", speech)
+    make_resources(folder / "slr11", list(table(speech["train"] / "text").values()))
+    return folder
+
+
+def run(recipe: Path, python: str, *options: str) -> str:
+    """Run the recipe; returns its standard output."""
+    command = [
+        "./run.sh", "--librispeech", "corpus", "--train_parts", "100",
+        "--local_data_opts", "--lm_resources slr11 --allow_subset",
+        "--asr_config", "tiny.yaml", "--nj", "2", "--train_threads", "1",
+        "--python", python, "--preload", "false", *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIBRISPEECH": ""}
+    done = subprocess.run(
+        command, cwd=recipe, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_from_the_corpus_to_the_scored_table_and_the_packed_model(
+    recipe: Path, preloaded_python: str
+) -> None:
+    run(recipe, preloaded_python, "--speed_perturb_factors", "1.0 1.1", "--stop_stage", "11")
+
+    tokens = (recipe / "data/token_list/phn/tokens.txt").read_text().split()
+    labels = [token for token in tokens if not token.startswith("<")]
+    assert len(labels) == 78 and tokens[0] == "<blank>"
+    lexicon = table(recipe / "data/token_list/phn/lexicon.txt")
+    assert lexicon["ONE"] == "W AH N" and lexicon["ANSWER"]  # the latter from the G2P model
+
+    train = table(recipe / "data/train_clean_100/text")
+    perturbed = table(recipe / "dump/raw/org/train_clean_100_sp/text")
+    assert len(train) == 60
+    assert perturbed == {**train, **{f"sp1.1-{key}": text for key, text in train.items()}}
+
+    exp = recipe / "exp/tiny_raw_phn"
+    for stage in ("align", "viterbi", "full_sum", "mbr"):
+        assert (exp / stage / "valid.loss.ave.pth").exists()
+    results = (exp / "RESULTS.md").read_text()
+    for name in TESTS:
+        assert any(line.startswith("|") and f"/{name}" in line for line in results.splitlines())
+        words = {word for text in decoded(exp, "mbr", name).values() for word in text.split()}
+        assert words <= set(lexicon)  # nothing but the lexicon's words
+    assert list(exp.rglob("*.zip")), "no packed model"
+
+
+def decoded(exp: Path, stage: str, name: str) -> dict[str, str]:
+    (path,) = exp.glob(f"decode/{stage}_*/{name}/text")
+    lines = (line.split(maxsplit=1) for line in path.read_text().splitlines())
+    return {fields[0]: " ".join(fields[1:]) for fields in lines}
+
+
+def test_the_same_command_again_does_nothing_anew(recipe: Path, preloaded_python: str) -> None:
+    if not (recipe / "exp").exists():
+        pytest.skip("needs the run of the test above")
+    mbr = recipe / "exp/tiny_raw_phn/mbr/valid.loss.ave.pth"
+    before = mbr.stat().st_mtime_ns
+    out = run(recipe, preloaded_python, "--speed_perturb_factors", "1.0 1.1", "--stop_stage", "6")
+    assert "up to date" in out and mbr.stat().st_mtime_ns == before
