@@ -23,11 +23,12 @@ from espnet_plugin.data.decode_files import (
     write_ctm,
 )
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
-from espnet_plugin.search import Hypothesis, exact_frames, posteriors, word_confidences
+from espnet_plugin.search import Hypothesis
 from espnet_plugin.tasks.batch_job import ResumableTables, encode, load_model, run_batches
 from espnet_plugin.tasks.search_options import search_settings
 from espnet_plugin.tasks.searchers import make_searcher
 from espnet_plugin.tasks.text_output import WordOutput
+from espnet_plugin.tasks.word_times import spoken_words
 
 
 def score_parts(found: Hypothesis) -> str:
@@ -100,31 +101,11 @@ class DecodeJob:
     def _word_times(
         self, lists: Sequence[Sequence[Hypothesis]], frames: torch.Tensor, lengths: torch.Tensor
     ) -> list[str]:
-        shift = self.words.frame_shift
-        if self.args.word_times == "none" or shift is None:
-            return [""] * len(lists)
-        best = [found[0] for found in lists]
-        places: Sequence[Sequence[int] | None] = [hypothesis.frames for hypothesis in best]
-        if self.args.word_times == "align" and any(places):
-            places = exact_frames(
-                [hypothesis.tokens for hypothesis in best],
-                frames,
-                lengths,
-                self.model.prediction,
-                self.model.joint_network,
-                topology=self.model.topology,
-                blank=self.model.blank_id,
-            )
-        return [self._line(found, at, shift) for found, at in zip(lists, places, strict=True)]
-
-    def _line(self, found: Sequence[Hypothesis], at: Sequence[int] | None, shift: float) -> str:
-        words = self.words.timed(found[0], found[0].frames if at is None else at)
-        spoken = [self.words.text(hypothesis).split() for hypothesis in found]
-        sure = word_confidences([word.word for word in words], spoken, posteriors(found))
-        return word_times_line(
-            (w.first * shift, (w.last - w.first + 1) * shift, w.word, confidence)
-            for w, confidence in zip(words, sure, strict=True)
-        )
+        spoken = spoken_words(self.model, self.words, lists, frames, lengths, self.args.word_times)
+        return [
+            word_times_line((w.start, w.duration, w.word, w.confidence) for w in words)
+            for words in spoken
+        ]
 
 
 class _Clock:

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+_LOG = logging.getLogger(__name__)
 _BLOCK = 30.0  # seconds read at once
 # What libsndfile may read, for folders given as input; any file given by name is tried.
 SUFFIXES = frozenset(
@@ -95,9 +96,9 @@ def _choose(path: Path, there: int, channels: str) -> list[int | None]:
 def _tell(path: Path, file: soundfile.SoundFile, rate: int, channels: str) -> None:
     if file.samplerate != rate:
         narrow = " (the band above is missing)" if file.samplerate < rate else ""
-        logging.info("%s: resampled from %d to %d Hz%s", path, file.samplerate, rate, narrow)
+        _LOG.info("%s: resampled from %d to %d Hz%s", path, file.samplerate, rate, narrow)
     if file.channels > 1 and channels == "mix":
-        logging.info(
+        _LOG.info(
             "%s: the mean of its %d channels is transcribed; --channels each takes them one by one",
             path,
             file.channels,

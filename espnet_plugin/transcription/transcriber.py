@@ -18,6 +18,7 @@ from espnet_plugin.transcription.spans import Span, join_regions, pad_spans, win
 from espnet_plugin.transcription.vad import speech_regions
 from espnet_plugin.transcription.words import Word, join_pieces
 
+_LOG = logging.getLogger(__name__)
 #: Pieces of audio [L] at the model's rate -> words of each, with times from the piece's beginning
 Recognise = Callable[[list[np.ndarray]], list[list[Word]]]
 
@@ -137,7 +138,7 @@ class Transcriber:
             file.error = str(error)
         except Exception as error:
             file.error = f"{path}: {type(error).__name__}: {error}"
-            logging.debug("%s", path, exc_info=True)
+            _LOG.debug("%s", path, exc_info=True)
         return file
 
     def _finish(self, pool: Sequence[_Pending]) -> Iterator[tuple[Path, Transcript | None]]:
@@ -149,7 +150,7 @@ class Transcriber:
             self.progress(sum(file.spans[t][n].seconds for file, (t, n) in batch))
         for file in pool:
             if file.error is not None:
-                logging.error("%s", file.error)
+                _LOG.error("%s", file.error)
             yield file.path, None if file.error is not None else self._transcript(file)
 
     def _batch(self, batch: Sequence[tuple[_Pending, tuple[int, int]]]) -> None:
@@ -158,7 +159,7 @@ class Transcriber:
             found = self.recognise([file.audio(key) for file, key in batch])
         except Exception as error:
             if len(batch) > 1:
-                logging.debug("a batch failed, its pieces follow one by one", exc_info=True)
+                _LOG.debug("a batch failed, its pieces follow one by one", exc_info=True)
                 for item in batch:
                     self._batch([item])
                 return
@@ -168,7 +169,7 @@ class Transcriber:
                 f"{file.path}: cannot be recognised from {span.start:.1f} to {span.end:.1f} s "
                 f"({type(error).__name__}: {error})"
             )
-            logging.debug("%s", file.path, exc_info=True)
+            _LOG.debug("%s", file.path, exc_info=True)
             return
         for (file, key), words in zip(batch, found, strict=True):
             file.words[key] = words
@@ -180,5 +181,5 @@ class Transcriber:
             segments = tuple(join_pieces(pieces))
             tracks.append(TrackTranscript(track.channel, track.seconds, segments))
         if not any(track.words for track in tracks):
-            logging.warning("%s: no speech found in it", file.path)
+            _LOG.warning("%s: no speech found in it", file.path)
         return Transcript(file.path.stem, str(file.path), self.model, tuple(tracks))

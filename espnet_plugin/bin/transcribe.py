@@ -1,0 +1,218 @@
+"""Audio files to text, captions (SRT, WebVTT), CTM and JSON with word times and confidences.
+
+    espnet-progressive transcribe --model model.zip talk.wav
+    espnet-progressive transcribe --model owner/name --output_dir out --format txt srt recordings/
+
+Any format that libsndfile reads (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), any rate, any length:
+recordings are cut at silences. A folder stands for all audio files in it. A broken file is named
+and costs only itself. Exit status: 0, 1 if a file failed, 2 for what is wrong with the options.
+Options of the search (--beam_size, --lm, ...) win over those that come with the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from espnet_plugin.transcription.files import Source
+    from espnet_plugin.transcription.transcriber import Transcriber
+
+_FORMATS = ("txt", "json", "srt", "vtt", "ctm")  # transcription.formats; its import costs torch
+_LOG = logging.getLogger("espnet_plugin.transcription")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command, without the options of the search."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("audio", type=Path, nargs="+", help="files, or folders with such")
+    add(
+        "--model",
+        required=True,
+        help="packed zip file or its folder, Hub id (owner/name@revision), or the folder of an "
+        "experiment or a train stage",
+    )
+    add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
+    add("--format", choices=_FORMATS, nargs="+", default=["txt"], help="(txt)")
+    add("--resume", action="store_true", help="leave files alone that --output_dir has already")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--batch_size", type=int, default=8, help="pieces at once (%(default)s)")
+    add("--channels", default="mix", help="mix, each, or a channel's number (%(default)s)")
+    cut = parser.add_argument_group("cutting").add_argument
+    cut(
+        "--segmentation",
+        choices=("vad", "windows", "none"),
+        default="vad",
+        help="vad: at silences (Silero VAD); windows: equal ones that overlap; none (%(default)s)",
+    )
+    cut("--longest", type=float, default=20.0, help="seconds of a piece (%(default)s)")
+    cut("--overlap", type=float, default=2.0, help="seconds, of windows (%(default)s)")
+    cut("--pause", type=float, default=0.6, help="seconds of silence inside a piece (%(default)s)")
+    add("--inference_config", type=Path, help="YAML with options of decode")
+    add("--quiet", action="store_true", help="no progress bar, no notices")
+    return parser
+
+
+def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options, and those of the search that were given.
+
+    Raises:
+        ValueError: a configuration that cannot be read.
+    """
+    from espnet_plugin.publishing.contents import JOB_OPTIONS
+    from espnet_plugin.publishing.package import read_mapping
+    from espnet_plugin.tasks.search_options import add_search_arguments
+
+    parser = get_parser()
+    own = {action.dest for action in parser._actions}
+    add_search_arguments(parser)
+    for action in parser._actions:
+        if action.dest not in own:
+            action.default = argparse.SUPPRESS  # so that only what was given is there
+    args = parser.parse_args(cmd)
+    given = {k: v for k, v in vars(args).items() if k not in own and k[0] != "_"}
+    if args.inference_config is not None:
+        options = read_mapping(args.inference_config)
+        given = {**{k: v for k, v in options.items() if k not in JOB_OPTIONS}, **given}
+    return args, given
+
+
+def make_transcriber(
+    args: argparse.Namespace, search: dict[str, Any], progress: Callable[[float], object]
+) -> Transcriber:
+    """The loaded model with the options' way of cutting.
+
+    Raises:
+        ValueError: options that do not fit, or a model that cannot be loaded or takes no audio.
+    """
+    from espnet_plugin.transcription.transcriber import Cutting, Transcriber
+
+    cutting = Cutting(args.segmentation, args.longest, args.overlap, args.pause)
+    from espnet_plugin.bin.asr_inference import Speech2Text
+    from espnet_plugin.publishing.loading import pretrained_arguments
+    from espnet_plugin.tasks.word_recogniser import WordRecogniser
+
+    packed = pretrained_arguments(args.model)
+    beam = search.get("beam_size") or packed.get("beam_size") or 8
+    search = {"nbest": beam, **search}  # confidences are shares of the whole beam
+    loaded = Speech2Text.from_pretrained(args.model, device=args.device, **search)
+    recognise = WordRecogniser(loaded)
+    return Transcriber(
+        recognise,
+        recognise.rate,
+        args.model,
+        cutting,
+        channels=args.channels,
+        batch_size=args.batch_size,
+        progress=progress,
+    )
+
+
+def check(args: argparse.Namespace, sources: Sequence[Source]) -> None:
+    """Refuse what cannot work before the model is loaded.
+
+    Raises:
+        ValueError: saying what.
+    """
+    if args.output_dir is None:
+        if args.resume:
+            raise ValueError("--resume needs --output_dir, where it looks for what is done")
+        if len(args.format) > 1 or (len(sources) > 1 and args.format != ["txt"]):
+            raise ValueError("several formats, or captions of several files, need --output_dir")
+    if args.device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {args.device}: no GPU is available here; take cpu")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")
+
+
+class Writer:
+    """Puts transcripts where they belong."""
+
+    def __init__(self, args: argparse.Namespace, sources: Sequence[Source]) -> None:
+        self._args = args
+        self._sources = {source.path: source for source in sources}
+
+    def __call__(self, path: Path, transcript: Any) -> None:
+        """Write all formats of one file, each in one step."""
+        from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+        from espnet_plugin.transcription.files import output_path
+        from espnet_plugin.transcription.formats import FORMATS
+
+        for name in self._args.format:
+            content = FORMATS[name](transcript)
+            if self._args.output_dir is not None:
+                target = output_path(self._sources[path], self._args.output_dir, name)
+                write_text_atomically(target, content)
+            elif len(self._sources) == 1:
+                print(content, end="", flush=True)
+            else:
+                print(f"{path}\t{' '.join(content.splitlines())}", flush=True)
+
+
+def transcribe(args: argparse.Namespace, search: dict[str, Any]) -> int:
+    """Transcribe everything; returns how many files failed.
+
+    Raises:
+        ValueError: what is wrong with the options or the model.
+    """
+    from espnet_plugin.transcription.files import find_sources, is_done
+    from espnet_plugin.transcription.progress import Progress
+
+    sources = find_sources(args.audio)
+    check(args, sources)
+    todo = [s for s in sources if not (args.resume and is_done(s, args.output_dir, args.format))]
+    if len(todo) < len(sources):
+        _LOG.info("%d of %d files are done already", len(sources) - len(todo), len(sources))
+    if not todo:
+        return 0
+    paths = [source.path for source in todo]
+    started, failed = time.perf_counter(), 0
+    with Progress(paths, show=not args.quiet) as progress:
+        transcriber = make_transcriber(args, search, progress.pieces)
+        write = Writer(args, sources)
+        for path, transcript in transcriber.run(paths):
+            if transcript is None:
+                failed += 1
+            else:
+                write(path, transcript)
+            progress.finished(path)
+    seconds = time.perf_counter() - started
+    _LOG.info(
+        "%d files, %.0f s of audio, in %.0f s; %d failed",
+        len(todo),
+        progress.total,
+        seconds,
+        failed,
+    )
+    return failed
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 (a file failed), 2 (user error) or 130 (Ctrl-C)."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        args, search = parse(cmd)
+        _LOG.setLevel(logging.WARNING if args.quiet else logging.INFO)
+        failed = transcribe(args, search)
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    except KeyboardInterrupt:
+        logging.error("interrupted; --output_dir with --resume goes on from here")
+        return 130
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
