@@ -22,7 +22,7 @@ import yaml
 from espnet_plugin import __version__
 from espnet_plugin.data.lm_spec import KINDS, parse_lm
 from espnet_plugin.data.phoneme_words import WORD_COUNTS
-from espnet_plugin.publishing.package import CONFIG, DECODING, MODEL, read_mapping
+from espnet_plugin.publishing.package import CONFIG, DECODING, FILE_KEYS, MODEL, read_mapping
 from espnet_plugin.publishing.portable import VOCABULARY, Places
 from espnet_plugin.publishing.sources import PIPELINE_STATE, TrainedModel
 from espnet_plugin.publishing.subwords import portable_subwords
@@ -136,15 +136,17 @@ def _with_files(config: Mapping[str, Any], contents: Contents, folder: str) -> d
         for key, value in config.items()
     }
 
-    def visit(value: Any) -> Any:
+    def visit(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {k: v if k in VOCABULARY else visit(v) for k, v in value.items()}
+            return {k: v if k in VOCABULARY else visit(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [visit(inner) for inner in value]
-        if not isinstance(value, str) or "/" not in value or "\n" in value:
+        if not isinstance(value, str) or not value or "\n" in value:
             return value
         path = contents.locate(Path(value))
-        return _add_named(contents, path, folder) if path.is_file() else value
+        if key in FILE_KEYS or ("/" in value and path.is_file()):
+            return _add_named(contents, path, folder)
+        return value
 
     result: dict[str, Any] = visit(kept)
     return result
@@ -200,8 +202,8 @@ def _add_lm(contents: Contents, text: str) -> str:
 def _add_espnet_lm(contents: Contents, path: Path, config: str | None) -> tuple[str, str]:
     """A model of ESPnet's LM task in a folder of its own: parameters and config.yaml."""
     source = Path(config) if config else path.parent / "config.yaml"
-    number = 1 + sum(name.endswith("/model.pth") for name in contents.members)
-    folder = f"lm/neural{number - 1}"
+    number = 1 + sum(name.startswith("lm/neural") for name in contents.members) // 2
+    folder = f"lm/neural{number}"
     member = contents.add(contents.locate(path).resolve(), folder, "model.pth")
     portable = _with_files(read_mapping(contents.locate(source)), contents, folder)
     return member, contents.add_yaml(portable, f"{folder}/config.yaml")

@@ -22,6 +22,8 @@ from espnet_plugin.publishing.archive import member_path
 META = "meta.yaml"
 MODEL, CONFIG = "asr_model_file", "asr_train_config"
 DECODING = "decoding"
+#: Options that name a file which the model cannot be built or used without.
+FILE_KEYS = frozenset({"stats_file", "bpemodel", "lexicon", "non_linguistic_symbols"})
 #: Set to 1, a package of another ESPnet release is taken all the same.
 ANY_ESPNET = "ESPNET_PROGRESSIVE_ANY_ESPNET"
 

@@ -22,7 +22,7 @@ from espnet_plugin.publishing.archive import extract
 from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
 
 HUB = "https://huggingface.co/"
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+_HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?$")
 PIPELINE_STATE = "pipeline.json"
 
 

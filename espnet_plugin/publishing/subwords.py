@@ -13,14 +13,13 @@ def portable_subwords(path: Path) -> bytes | None:
     if path.suffix != ".model":
         return None
     try:
-        from google.protobuf.message import DecodeError
         from sentencepiece import sentencepiece_model_pb2
     except ImportError:
         return None
     model = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError: a file that is called .model and is something else
         return None
     if not model.pieces:
         return None

@@ -18,12 +18,15 @@ from typing import Any
 import yaml
 
 from espnet_plugin.publishing.archive import member_path
-from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
+from espnet_plugin.publishing.package import (
+    FILE_KEYS,
+    META,
+    Package,
+    read_mapping,
+    read_package,
+)
 from espnet_plugin.publishing.portable import replace_members
 from espnet_plugin.publishing.sources import cache_folder
-
-#: Options that name a file which the model cannot be built or used without.
-FILE_KEYS = frozenset({"stats_file", "bpemodel", "lexicon", "non_linguistic_symbols"})
 
 
 def loadable(package: Package, cache: Path | None = None) -> Package:
