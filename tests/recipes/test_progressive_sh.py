@@ -124,6 +124,18 @@ def test_fine_tuning_goes_through(recipe: Path) -> None:
     assert "--init_from_stage" not in calls[0]
 
 
+def test_upload_is_left_out_unless_asked_for(recipe: Path) -> None:
+    step = ["--stage", "12", "--skip_upload_hf", "false"]
+    result, calls = call(recipe, *SETS, *step)
+    assert result.returncode == 2 and "--hf_repo" in result.stderr and not calls
+    more = ["--hf_repo", "owner/name", "--lang", "en", "--upload_opts", "--private --revision v1"]
+    _, (upload,) = call(recipe, *SETS, *step, *more)
+    assert upload[0] == "upload" and option(upload, "--hf_repo") == "owner/name"
+    assert option(upload, "--pack").endswith("exp/train_progressive_raw_char/"
+                                             "train_progressive_raw_char.zip")  # fmt: skip
+    assert option(upload, "--language") == "en" and upload[-3:] == ["--private", "--revision", "v1"]
+
+
 def test_local_data_gets_its_options_quoted(recipe: Path) -> None:
     (recipe / "local").mkdir()
     (recipe / "local/data.sh").write_text('printf "<%s>" "$@" >local_calls\n')

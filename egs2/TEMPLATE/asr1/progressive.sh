@@ -18,6 +18,9 @@ Steps (--stage N to --stop_stage N; a step whose inputs did not change costs nex
   --stage N, --stop_stage N    first and last step (1, 12)
   --skip_data_prep, --skip_train, --skip_eval true|false    leave out steps 1-5, 6-7, 8-10 (false)
   --skip_packing true|false    leave out step 11: <expdir>/<tag>/<tag>.zip (false)
+  --skip_upload_hf true|false  leave out step 12 (true)   --hf_repo OWNER/NAME   where it goes
+  --lang CODE                  the model card's language, such as en
+  --upload_opts "..."          of upload: --private, --revision, --license, --datasets, --dry_run
 Data
   --train_set, --valid_set, --test_sets    names of folders in data/; decoded: valid and test sets
   --local_data_opts "..."      options of local/data.sh, quoted as in a shell
@@ -54,6 +57,7 @@ Decoding
   --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
   --decode_stages "NAME ..."   train stages to decode with, or: final (all)
   --eval_valid_set true|false  decode the validation set as well (true)
+  --local_score_opts "..."     options of local/score.sh, for scoring of a corpus's own
 Resources
   --ngpu N (0)   --num_nodes N (1)   --nj N (cores)   --inference_nj N (nj)
   --gpu_inference true|false (false)   --train_threads N (the environment's OMP_NUM_THREADS)
@@ -69,6 +73,10 @@ skip_data_prep=false
 skip_train=false
 skip_eval=false
 skip_packing=false
+skip_upload_hf=true
+hf_repo=
+lang=
+upload_opts=
 train_set=
 valid_set=
 test_sets=
@@ -106,6 +114,7 @@ inference_config=
 inference_tag=
 decode_stages=
 eval_valid_set=true
+local_score_opts=
 ngpu=0
 num_nodes=1
 nj=$(nproc)
@@ -165,6 +174,8 @@ fi
 [ -n "${train_set}" ] || die "--train_set is required"
 [ -n "${valid_set}" ] || die "--valid_set is required"
 [[ ${stage} =~ ^[0-9]+$ && ${stop_stage} =~ ^[0-9]+$ ]] || die "--stage and --stop_stage: numbers"
+[ "${skip_upload_hf}" = true ] || [ -n "${hf_repo}" ] ||
+    die "--skip_upload_hf false needs --hf_repo OWNER/NAME"
 [ -f "${asr_config}" ] || die "--asr_config ${asr_config}: no such file"
 [ -z "${inference_config}" ] || [ -f "${inference_config}" ] ||
     die "--inference_config ${inference_config}: no such file"
@@ -219,6 +230,7 @@ wanted() {
         [1-5]) [ "${skip_data_prep}" = false ] ;;
         6 | 7) [ "${skip_train}" = false ] ;;
         11) [ "${skip_packing}" = false ] ;;
+        12) [ "${skip_upload_hf}" = false ] ;;
         *) [ "${skip_eval}" = false ] ;;
     esac
 }
@@ -387,6 +399,10 @@ if wanted 9; then
     log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
     run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
+    if [ -f local/score.sh ]; then
+        log "step 9: local/score.sh ${local_score_opts}"
+        eval "bash local/score.sh $(printf %q "${expdir}/${tag}") ${local_score_opts}"
+    fi
 fi
 
 if wanted 10; then
@@ -405,6 +421,17 @@ if wanted 11; then
     fi
     run pack --exp "${expdir}/${tag}" --outpath "${packed_model}" \
         --valid_data "${dump}/${valid_set}" "${options[@]}"
+fi
+
+if wanted 12; then
+    log "step 12: upload to ${hf_repo}"
+    # A recipe's folder is egs2/<corpus>/asr1.
+    options=(--datasets "$(basename "$(dirname "${PWD}")")")
+    if [ -n "${lang}" ]; then
+        options+=(--language "${lang}")
+    fi
+    read -ra more <<<"${upload_opts}"
+    run upload --pack "${packed_model}" --hf_repo "${hf_repo}" "${options[@]}" "${more[@]}"
 fi
 
 exit 0
