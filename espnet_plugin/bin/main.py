@@ -12,6 +12,7 @@ COMMANDS = {
     "plan": "steps, memory and hours of a pipeline before it runs",
     "decode-stages": "decode test sets with the finished train stages",
     "score": "WER, CER and TER; RESULTS.md",
+    "score-hub5": "Hub5 and RT word error rates with NIST's rules, by sctk or our stand-in",
     "report": "Markdown report with curves and an alignment plot",
     "pack": "one file with the trained model and all it needs, tried out",
     "upload": "publish a packed model on the Hugging Face Hub, with a model card",

@@ -34,16 +34,19 @@ def parse_rate(text: str) -> int:
     return int(number) * (1000 if thousand else 1)
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """Add everything that `run_options` reads."""
+def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
+    """Add everything that `run_options` reads; the data need not exist for a mere plan."""
     add = parser.add_argument
     add("--config", type=Path, required=True, help="pipeline YAML (stage_scheduler, train_stages)")
     add("--expdir", type=Path, default=Path("exp"), help="experiments go to <expdir>/<tag>")
     add("--tag", help="name of the experiment; default: the YAML's name")
     data = parser.add_argument_group("data")
-    data.add_argument("--train_data", type=Path, required=True, help="Kaldi-style folder")
-    data.add_argument("--valid_data", type=Path, required=True, help="Kaldi-style folder")
-    data.add_argument("--stats_dir", type=Path, required=True, help="of collect_stats")
+    for name, text in (
+        ("train_data", "Kaldi-style folder"),
+        ("valid_data", "Kaldi-style folder"),
+        ("stats_dir", "of collect_stats"),
+    ):
+        data.add_argument(f"--{name}", type=Path, required=data_required, help=text)
     data.add_argument("--feats_type", choices=FEATS_TYPES, default="raw")
     data.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate of raw audio, Hz")
     for name, default in (
@@ -99,9 +102,9 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         text["preprocessor_conf"] = f"lexicon={args.lexicon}"
     return RunOptions(
         exp=args.expdir / (args.tag or args.config.stem),
-        train_data=args.train_data,
-        valid_data=args.valid_data,
-        stats_dir=args.stats_dir,
+        train_data=args.train_data or Path("data/train"),
+        valid_data=args.valid_data or Path("data/valid"),
+        stats_dir=args.stats_dir or Path("exp/stats"),
         feats_type=args.feats_type,
         fs=args.fs,
         text_options={k: str(v) for k, v in text.items() if v is not None},

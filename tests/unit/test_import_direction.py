@@ -15,7 +15,7 @@ LEVELS = {
     "lattice": 0, "schedules": 0, "corpora": 0,
     "losses": 1, "nn": 1,
     "search": 2, "compat": 2,
-    "stages": 3, "data": 3, "scoring": 3, "report": 3, "publishing": 3,
+    "stages": 3, "data": 3, "scoring": 3, "report": 3, "planning": 3, "publishing": 3,
     "transcription": 3,
     "models": 4,
     "tasks": 5,

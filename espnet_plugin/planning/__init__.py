@@ -1,0 +1,1 @@
+"""What a pipeline costs, and whether this machine can pay it: plan, doctor, reference time."""

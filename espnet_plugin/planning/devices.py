@@ -1,0 +1,58 @@
+"""Classes of GPUs: what their vendor says they can do, for estimates on a machine without one.
+
+Peak rates are dense, from NVIDIA's data sheets (H200 SXM, A100 SXM 80 GB, GeForce RTX 3090 and GTX
+1080 Ti); bf16 and tf32 with float32 accumulation. None: the GPU has no such unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Share of the peak that training reaches. An assumption: published training runs of this size of
+#: model report 0.2 to 0.5; replace it by a probe on the GPU itself.
+UTILISATION = 0.3
+
+
+@dataclass(frozen=True)
+class DeviceClass:
+    """One kind of GPU; rates in 10^12 floating-point operations per second, memory in GiB."""
+
+    name: str
+    memory: float
+    fp32: float
+    tf32: float | None
+    bf16: float | None
+
+    def rate(self, precision: str) -> float:
+        """Operations per second in ``fp32``, ``tf32`` or ``bf16`` (fp32 where there is no such)."""
+        rates = {"fp32": self.fp32, "tf32": self.tf32, "bf16": self.bf16}
+        return (rates[precision] or self.fp32) * 1e12
+
+
+DEVICES = {
+    "h200": DeviceClass("H200", 131.0, 67.0, 494.0, 989.0),
+    "a100": DeviceClass("A100", 79.0, 19.5, 156.0, 312.0),
+    "rtx3090": DeviceClass("RTX 3090", 23.5, 35.6, 35.6, 71.0),
+    "gtx1080ti": DeviceClass("GTX 1080 Ti", 10.9, 11.3, None, None),
+}
+
+
+def device_class(name: str) -> DeviceClass:
+    """The class of that name, whatever its case and spaces.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    key = name.lower().replace(" ", "").replace("-", "").replace("_", "")
+    if key not in DEVICES:
+        raise ValueError(f"--devices {name}: unknown; known: {', '.join(DEVICES)}")
+    return DEVICES[key]
+
+
+def precision(options: Mapping[str, Any]) -> str:
+    """The arithmetic of a stage's matrix products: bf16 (``use_amp``), tf32 or fp32."""
+    if options.get("use_amp"):
+        return "bf16"
+    return "tf32" if options.get("use_tf32") else "fp32"

@@ -1,0 +1,119 @@
+"""Running the probe: one child process builds and times all stages (`bin.step_probe`)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_plugin.data.token_list import write_token_list
+from espnet_plugin.planning.batches import epoch_batches
+from espnet_plugin.planning.data_size import DataSize
+from espnet_plugin.planning.estimate import stage_options
+from espnet_plugin.planning.probe_result import Probe
+from espnet_plugin.stages.commands import program, stage_config
+from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.plan import TrainStage
+from espnet_plugin.stages.process import ChildFailed, start, wait_all
+from espnet_plugin.stages.state import write_atomically
+
+#: Feature frames of a CPU's probe: a batch at full size would take minutes, and gigabytes.
+CPU_FRAMES = 1200.0
+_SPECIAL = 3  # blank, <unk>, <sos/eos>
+
+
+def run_probe(
+    stages: Sequence[TrainStage],
+    train: DataSize,
+    options: RunOptions,
+    steps: int,
+    folder: Path,
+    show: Callable[[str], None],
+) -> Probe:
+    """Measure ``steps`` training steps of every stage on this machine's CPU or first GPU.
+
+    With a job submission command (``train_cmd``) the probe runs where training would.
+
+    Args:
+        folder: for configurations, log and ``probe.json``.
+
+    Raises:
+        ValueError: the stages' options are impossible.
+        ChildFailed: the probe ended with an error.
+    """
+    spec = {
+        "ngpu": min(1, options.ngpu),
+        "steps": steps,
+        "output": str(folder / "probe.json"),
+        "stages": {
+            stage.name: {
+                "arguments": probe_arguments(stage, train, options, folder),
+                "batch": probe_batch(stage, train, options),
+            }
+            for stage in stages
+        },
+    }
+    path, log = folder / "spec.json", folder / "probe.log"
+    write_atomically(path, json.dumps(spec, indent=1) + "\n")
+    log.unlink(missing_ok=True)
+    show(f"probing {steps} steps of {', '.join(spec['stages'])} (log: {log})")  # type: ignore[call-overload]
+    command = [*program(options, "step_probe"), str(path)]
+    console = log
+    if options.train_cmd != "local":
+        gpu = ["--gpu", "1"] if options.ngpu else []
+        command = [*shlex.split(options.train_cmd), *gpu, str(log), *command]
+        console = log.with_name("submit.log")
+    threads = options.train_threads
+    environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    status = wait_all([start(command, console, environment)], lambda: None)[0]
+    if status != 0:
+        raise ChildFailed("probe of the training steps", status, log if log.exists() else console)
+    return Probe.load(folder / "probe.json")
+
+
+def probe_batch(
+    stage: TrainStage, train: DataSize, options: RunOptions
+) -> Mapping[str, int | float]:
+    """The batch to probe: the stage's largest on a GPU, a small one on a CPU.
+
+    All its utterances are of the mean length.
+    """
+    world = max(1, options.ngpu) * options.num_nodes
+    length = max(1, round(float(train.lengths.mean())))
+    each = train.frames(length)
+    if options.ngpu:
+        wanted = epoch_batches(train, stage_options(stage, options), world).largest_frames / world
+    else:
+        wanted = CPU_FRAMES
+    utterances = max(1, round(wanted / each))
+    return {
+        "utterances": utterances,
+        "length": length,
+        "labels": max(1, round(float(train.labels.mean()))),
+        "frames": utterances * each,
+    }
+
+
+def probe_arguments(
+    stage: TrainStage, train: DataSize, options: RunOptions, folder: Path
+) -> list[str]:
+    """`asr_train` arguments that build the stage's model, whatever data there is yet."""
+    config: dict[str, Any] = stage_config(stage, options, {})
+    stats = (config.get("normalize_conf") or {}).get("stats_file")
+    if stats is not None and not Path(stats).is_file():
+        config.update({"normalize": None, "normalize_conf": {}})
+    path = folder / f"{stage.name}.yaml"
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    tokens = Path(options.text_options.get("token_list", ""))
+    if not tokens.is_file():
+        tokens = folder / "tokens.txt"
+        write_token_list(tokens, [f"label{n}" for n in range(max(1, train.vocabulary - _SPECIAL))])
+    return [
+        *("--config", str(path), "--output_dir", str(folder)),
+        *("--token_list", str(tokens), "--token_type", "word"),
+        *options.stage_args.get(stage.name, ()),
+    ]

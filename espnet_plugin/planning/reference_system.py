@@ -1,0 +1,88 @@
+"""Reference-system time: what a training would have taken on one agreed machine.
+
+Seconds on two machines cannot be compared. Kaddour et al., "No Train No Gain: Revisiting Efficient
+Training Algorithms For Transformer-based Language Models" (arXiv 2307.06440, section 3), therefore
+time a fixed step on every machine and count budgets in time of a reference system:
+
+    RST = seconds · (reference step on the reference system / reference step on this machine)
+
+The reference step is one training step of two `torch.nn.TransformerEncoderLayer` of width 512 with
+8 heads and 2048 hidden units, ReLU, no dropout, on 8 sequences of 32 frames: the mean square of the
+output as loss, backward, SGD. A GPU, which would idle at so small a batch, gets 64 times as many
+sequences, and the time is divided by 64. The step is timed in the process that trains, before it
+trains, with that process's threads. On a CPU it is the processor time of the thread that leads the
+step: what else a machine happens to do in one second must not decide the value of a week.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+FILE = "reference_step.json"
+#: Seconds of a reference step on the reference system: one core of an AMD EPYC (Zen 4, AVX-512,
+#: 2.6 GHz) virtual machine, torch 2.14.1, one thread, 2026-11-22: median of 0.118 to 0.128 s.
+REFERENCE_SECONDS = 0.122
+_SEQUENCES, _FRAMES, _SIZE, _HEADS, _HIDDEN = 8, 32, 512, 8, 2048
+_GPU_FACTOR = 64
+
+
+def measure_reference_step(device: str = "cpu", repeats: int = 3) -> float:
+    """Seconds of a reference step on this machine; leaves all random generators as they were."""
+    import torch
+
+    cuda = device.startswith("cuda")
+    factor = _GPU_FACTOR if cuda else 1
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.manual_seed(0)
+        layer = torch.nn.TransformerEncoderLayer(
+            _SIZE, _HEADS, _HIDDEN, dropout=0.0, batch_first=True
+        )
+        model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).to(device)
+        frames = torch.randn(_SEQUENCES * factor, _FRAMES, _SIZE).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    clock = time.perf_counter if cuda else time.thread_time
+    times = []
+    for _ in range(repeats + 1):  # the first one warms up
+        begun = clock()
+        optimizer.zero_grad()
+        model(frames).square().mean().backward()
+        optimizer.step()
+        if cuda:
+            torch.cuda.synchronize(device)
+        times.append(clock() - begun)
+    return statistics.median(times[1:]) / factor
+
+
+def reference_hours(seconds: float, step_seconds: float) -> float:
+    """Hours on the reference system of so many seconds here.
+
+    Raises:
+        ValueError: a step that took no time.
+    """
+    if not step_seconds > 0:
+        raise ValueError(f"a reference step's time must be positive, got {step_seconds} s")
+    return seconds * REFERENCE_SECONDS / step_seconds / 3600
+
+
+def write_reference_step(folder: Path, device: str) -> None:
+    """Measure, and leave the result in a training's folder for the pipeline to read."""
+    seconds = measure_reference_step(device)
+    text = json.dumps({"reference_step_seconds": seconds, "device": device})
+    temporary = folder / f".{FILE}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(folder / FILE)
+
+
+def read_reference_step(folder: Path, since: float = 0.0) -> float | None:
+    """What `write_reference_step` left at or after time ``since``; None if there is nothing."""
+    path = folder / FILE
+    try:
+        if path.stat().st_mtime < since:
+            return None
+        return float(json.loads(path.read_text(encoding="utf-8"))["reference_step_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
