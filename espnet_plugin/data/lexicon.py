@@ -112,7 +112,7 @@ class Lexicon:
         return Lexicon(made, self.source)
 
 
-def read_lexicon(path: Path, *, probabilities: bool = False) -> Lexicon:
+def read_lexicon(path: str | Path, *, probabilities: bool = False) -> Lexicon:
     """Read a lexicon of lines ``word ph ph ...``.
 
     Variants stand on lines of their own, the word repeated or numbered as ``word(2)``. A numbered
@@ -126,6 +126,7 @@ def read_lexicon(path: Path, *, probabilities: bool = False) -> Lexicon:
         ValueError: a missing or empty file, a word without phonemes, a column that is no
             probability, or a probability where none was announced.
     """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such lexicon; lines are `word phoneme phoneme ...`")
     entries: dict[str, dict[Pronunciation, float]] = {}
