@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from espnet2.bin.asr_inference import Speech2Text as ESPnetSpeech2Text
 
+from espnet_plugin.data.lm_spec import FILE_OPTIONS
 from espnet_plugin.publishing.loading import pretrained_arguments
 from espnet_plugin.publishing.package import MODEL
 from espnet_plugin.publishing.weights import check_names, read_weights
@@ -131,6 +132,7 @@ def search_options(given: dict[str, Any]) -> argparse.Namespace:
     if unknown:
         raise ValueError(f"unknown options {unknown}; there are {sorted(vars(args))}")
     for name, value in given.items():
-        setattr(args, name, value)
+        is_path = name in FILE_OPTIONS and value is not None
+        setattr(args, name, Path(value) if is_path else value)
     check_search_options(args)
     return args
