@@ -1,8 +1,9 @@
 """Alignment of references and hypotheses that have alternatives and optional words.
 
-Marks of NIST: ``{ GOING TO / GONNA }`` are alternatives (``@`` is an empty one), ``(UH)`` may be left
-out, ``TH-`` is a fragment, right with any word that begins with it. A text becomes a graph whose
-paths are the ways to read it; two graphs are aligned at the least cost over all pairs of paths,
+NIST's marks: ``{ GOING TO / GONNA }`` are alternatives (``@`` is an empty one), ``(UH)`` may be
+left out, ``TH-`` is a fragment, right with any word that begins with it. A text becomes a graph
+whose paths are the ways to read it; two graphs are aligned at the least cost over all pairs of
+paths,
 
     D[i, j] = min over the arcs a into i and b into j of
               D[src a, src b] + sub * [a != b],  D[src a, j] + gap,  D[i, src b] + gap
