@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def assumed(
     )
 
 
-def _shapes(path: Path) -> dict[str, Sequence[int]]:
+def _shapes(path: Path) -> dict[str, list[int]]:
     table = {}
     for key, value in read_table(path).items():
         try:

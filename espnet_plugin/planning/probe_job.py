@@ -60,7 +60,8 @@ def run_probe(
     path, log = folder / "spec.json", folder / "probe.log"
     write_atomically(path, json.dumps(spec, indent=1) + "\n")
     log.unlink(missing_ok=True)
-    show(f"probing {steps} steps of {', '.join(spec['stages'])} (log: {log})")  # type: ignore[call-overload]
+    names = ", ".join(stage.name for stage in stages)
+    show(f"probing {steps} steps of {names} (log: {log})")
     command = [*program(options, "step_probe"), str(path)]
     console = log
     if options.train_cmd != "local":

@@ -19,7 +19,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 FILE = "reference_step.json"
 #: Seconds of a reference step on the reference system: one core of an AMD EPYC (Zen 4, AVX-512,
@@ -65,6 +67,22 @@ def reference_hours(seconds: float, step_seconds: float) -> float:
     if not step_seconds > 0:
         raise ValueError(f"a reference step's time must be positive, got {step_seconds} s")
     return seconds * REFERENCE_SECONDS / step_seconds / 3600
+
+
+def reference_time(spans: Sequence[Mapping[str, Any]], steps: Mapping[str, float]) -> float | None:
+    """Reference-system time in seconds of a step's attempts; None where it cannot be told.
+
+    Args:
+        spans: attempts, as `StepState.spans` has them.
+        steps: host -> a reference step there, for attempts in which none was measured.
+    """
+    total = 0.0
+    for span in spans:
+        step = span["reference_step_seconds"] or steps.get(span["host"])
+        if step is None and span["seconds"] > 0:
+            return None
+        total += span["seconds"] * REFERENCE_SECONDS / step if step else 0.0
+    return total if spans else None
 
 
 def write_reference_step(folder: Path, device: str) -> None:

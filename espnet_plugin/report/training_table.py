@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.planning.reference_system import reference_time
 from espnet_plugin.report.epoch_stats import read_epochs
 from espnet_plugin.stages.state import PipelineState, StepState
 
@@ -11,6 +13,7 @@ from espnet_plugin.stages.state import PipelineState, StepState
 def training_notes(exp: Path) -> list[str]:
     """Return Markdown lines: a table with state, epochs and wall-clock of every step.
 
+    Where training measured the machine, a last column has the time on the reference system.
     No line for an experiment that no pipeline has begun.
 
     Raises:
@@ -20,18 +23,41 @@ def training_notes(exp: Path) -> list[str]:
     names = [name for name in (state.plan or state.steps) if name in state.steps]
     if not names:
         return []
+    steps = [state.steps[name] for name in names]
+    reference = _reference_times(steps)
+    known = any(time is not None for time in reference)
     lines = ["### Training", "", "|step|status|epochs|wall-clock|", "|---|---|---|---|"]
-    for name in names:
-        step = state.steps[name]
+    for name, step in zip(names, steps, strict=True):
         lines.append(f"|{name}|{step.status}|{_epochs(exp, name, step)}|{clock(step.seconds)}|")
-    total = sum(state.steps[name].seconds for name in names)
-    return [*lines, f"|**all**|||{clock(total)}|", ""]
+    lines.append(f"|**all**|||{clock(sum(step.seconds for step in steps))}|")
+    if known:
+        complete = [time for time in reference if time is not None]
+        total = clock(sum(complete)) if len(complete) == len(reference) else ""
+        column = ["reference time|", "---|", *(_clock_or_none(time) for time in reference)]
+        lines[2:] = [
+            line + cell for line, cell in zip(lines[2:], [*column, f"{total}|"], strict=True)
+        ]
+    return [*lines, ""]
 
 
 def clock(seconds: float) -> str:
     """Seconds as ``h:mm:ss``."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def _clock_or_none(seconds: float | None) -> str:
+    return "|" if seconds is None else f"{clock(seconds)}|"
+
+
+def _reference_times(steps: Sequence[StepState]) -> list[float | None]:
+    """Of every step; a job has the speed that a training on the same machine measured last."""
+    hosts: dict[str, float] = {}
+    for step in steps:
+        for span in step.spans:
+            if span["reference_step_seconds"]:
+                hosts[span["host"]] = span["reference_step_seconds"]
+    return [reference_time(step.spans, hosts) for step in steps]
 
 
 def _epochs(exp: Path, name: str, step: StepState) -> str:

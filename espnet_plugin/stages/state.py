@@ -26,6 +26,9 @@ class StepState:
         max_epoch, num_iters_per_epoch: fixed by a budget, so that a resume keeps them.
         checkpoint: of a finished train step: the file that later steps load.
         inputs: upstream step -> when it was finished, as seen when this step began.
+        spans: one of ``host``, ``seconds`` and ``reference_step_seconds`` (None: not measured) for
+            every attempt, because attempts may run on different machines; see
+            `espnet_plugin.planning.reference_system`.
     """
 
     status: str = "todo"
@@ -39,6 +42,7 @@ class StepState:
     num_iters_per_epoch: int | None = None
     checkpoint: str | None = None
     inputs: dict[str, float | None] = field(default_factory=dict)
+    spans: list[dict[str, Any]] = field(default_factory=list)
     attempts: int = 0
     pid: int | None = None
     host: str | None = None
@@ -114,6 +118,7 @@ class PipelineState:
         step.attempts += 1
         step.inputs = dict(inputs)
         step.pid, step.host = os.getpid(), socket.gethostname()
+        step.spans.append({"host": step.host, "seconds": 0.0, "reference_step_seconds": None})
         self.save()
         return step
 
@@ -122,7 +127,10 @@ class PipelineState:
         step = self.step(name)
         now = time.time()
         if step.heartbeat is not None:
-            step.seconds += max(0.0, now - step.heartbeat)
+            passed = max(0.0, now - step.heartbeat)
+            step.seconds += passed
+            if step.spans:
+                step.spans[-1]["seconds"] += passed
         step.heartbeat = now
         self.save()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from espnet_plugin.planning.reference_system import read_reference_step
 from espnet_plugin.stages.budget import (
     epoch_seconds_from_probe,
     epochs_for_hours,
@@ -93,10 +94,13 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
     config = write_stage_config(run.stage, run.options, fixed)
     log = run.folder / "train.log"
     tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
-    begun, before = time.monotonic(), state.seconds
+    begun, before, since = time.monotonic(), state.seconds, time.time()
 
     def on_tick() -> None:
         run.tick()
+        if state.spans and state.spans[-1]["reference_step_seconds"] is None:
+            measured = read_reference_step(run.folder, since)
+            state.spans[-1]["reference_step_seconds"] = measured
         for result in tail.read():
             elapsed = before + time.monotonic() - begun
             run.show(epoch_line(run.stage.name, result, tail, elapsed))

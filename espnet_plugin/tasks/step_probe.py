@@ -62,7 +62,7 @@ def probe_stage(
 
 
 def random_batch(
-    model: nn.Module, args: argparse.Namespace, batch: ProbeBatch, device: torch.device
+    model: Any, args: argparse.Namespace, batch: ProbeBatch, device: torch.device
 ) -> dict[str, Any]:
     """What the data loader would bring, alignment and N-best lists included."""
     count, vocabulary = batch.utterances, len(model.token_list)
@@ -193,7 +193,7 @@ def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int]
     return float(counter.get_total_flops()), sum(kept.values())
 
 
-def _timed(action: Callable[[], None], device: torch.device) -> float:
+def _timed(action: Callable[[], object], device: torch.device) -> float:
     """Seconds; on a CPU the processor time of this thread, so that other programs do not count."""
     if device.type != "cuda":
         begun = time.thread_time()

@@ -7,6 +7,7 @@ from typing import Any
 
 from espnet2.train.trainer import Trainer
 
+from espnet_plugin.planning.reference_system import write_reference_step
 from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.schedulers import CurveScheduler
 
@@ -54,6 +55,9 @@ class ProgressiveTrainer(Trainer):
         writes = rank is None or rank == 0
         if writes and options.resume:
             checkpoints.recover(output_dir)
+        if writes:
+            # what this machine is worth now, so that budgets compare between machines
+            write_reference_step(output_dir, "cuda" if options.ngpu > 0 else "cpu")
         super().run(*args, **kwargs)
         if writes:
             checkpoints.commit(output_dir)
