@@ -26,9 +26,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --fs 8000 \
     --token_type phn \
     --lexicon data/local/lexicon.txt \
-    --use_lm true \
-    --word_arpa train \
-    --ngram_order 4 \
+    --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55 \
     --lm_train_text data/local/lm_train.txt \
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
