@@ -19,7 +19,7 @@ from pathlib import Path
 from espnet_plugin.bin.pipeline_options import parse_with_stage_args, run_options, str2bool
 from espnet_plugin.bin.train import get_parser as train_parser
 from espnet_plugin.bin.train import show, terminate
-from espnet_plugin.data.lm_spec import START_SCALE, parse_lm
+from espnet_plugin.data.lm_spec import parse_lm, with_start_scales
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.decoding import Decoding, decode, default_tag, finished_stages
 from espnet_plugin.stages.pipeline import Pipeline
@@ -57,8 +57,7 @@ def language_models(given: Sequence[str], tune: bool) -> dict[str, list[str]]:
     missing = [str(spec) for spec in specs if spec.scale is None]
     if missing and not tune:
         raise ValueError(f"no scale for {', '.join(missing)}; append one, or --tune_scales true")
-    scaled = [str(s if s.scale is not None else s.with_scale(START_SCALE)) for s in specs]
-    return {"lm": scaled} if scaled else {}
+    return {"lm": with_start_scales(given)} if specs else {}
 
 
 def run(cmd: Sequence[str]) -> None:

@@ -18,17 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.data.lm_spec import START_SCALE, parse_lm
+from espnet_plugin.data.lm_spec import with_start_scales
 from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, tune_scales
 
 #: What lists are made with where the command line says nothing else.
 LIST_OPTIONS = {"nbest": 20, "beam_size": 20, "ilm_scale": 0.1, "word_times": "none"}
-
-
-def start_scales(models: Sequence[str]) -> list[str]:
-    """The language models, each with a scale."""
-    specs = [parse_lm(text) for text in models]
-    return [str(s if s.scale is not None else s.with_scale(START_SCALE)) for s in specs]
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +63,7 @@ def make_lists(args: argparse.Namespace) -> tuple[Path, Path]:
     given = argparse.Namespace(**{**vars(args), "output_dir": args.output_dir / "nbest"})
     for name in ("nbest_dir", "text", "lm_grid", "ilm_grid"):
         delattr(given, name)
-    given.lm = start_scales(args.lm)
+    given.lm = with_start_scales(args.lm)
     given.data_path_and_name_and_type = [
         triple for triple in args.data_path_and_name_and_type if triple[1] != "text"
     ]

@@ -12,14 +12,14 @@ model's ``config.yaml`` lies beside its parameters.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 KINDS = ("ngram", "word", "espnet", "espnet-text")
 FORM = "KIND:FILE:SCALE, such as word:lm/3gram.arpa:0.8"
-#: Of a model whose scale is still to be tuned; the paper's for N-best lists.
+#: Of models whose scales are still to be tuned, together; the paper's for N-best lists.
 START_SCALE = 0.4
 #: Options of decode that name a file which results depend on, besides the language models.
 FILE_OPTIONS = ("lexicon", "ngram_file", "lm_file", "lm_train_config")
@@ -77,6 +77,17 @@ def parse_lm(text: str) -> LmSpec:
     if not path:
         raise ValueError(f"language model {text!r} names no file; the form is {FORM}")
     return LmSpec(kind, Path(path), scale)
+
+
+def with_start_scales(models: Sequence[str]) -> list[str]:
+    """The language models, each with a scale; those without share ``START_SCALE``.
+
+    Raises:
+        ValueError: see `parse_lm`.
+    """
+    specs = [parse_lm(text) for text in models]
+    share = START_SCALE / max(1, sum(spec.scale is None for spec in specs))
+    return [str(spec if spec.scale is not None else spec.with_scale(share)) for spec in specs]
 
 
 def lm_specs(options: Mapping[str, Any]) -> list[LmSpec]:

@@ -1,0 +1,360 @@
+"""decode, nbest, rescore and tune-scales on a tiny model: files, scores in parts, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.nbest_lists import read_nbest
+from espnet_plugin.search import read_arpa
+from tests.tiny_model import (
+    LM_ARPA,
+    PHONEMES,
+    TOKENS,
+    WORD_ARPA,
+    write_data,
+    write_language_model,
+    write_model,
+)
+
+TEXTS = {"u0": "AB B", "u1": "BA", "u2": "AB BA AB"}
+
+
+@pytest.fixture(scope="module", params=["monotonic", "rnnt"])
+def job(request, tmp_path_factory):
+    """Options of a decoding job, and the folder with language models."""
+    folder = tmp_path_factory.mktemp(request.param)
+    config, model = write_model(folder / "model", request.param)
+    options = write_data(folder / "data", TEXTS)
+    options += ["--asr_train_config", str(config), "--asr_model_file", str(model)]
+    (folder / "lm.arpa").write_text(LM_ARPA)
+    (folder / "word.arpa").write_text(WORD_ARPA)
+    (folder / "lexicon").write_text("AB A B\nBA B A\nB B\n")
+    return folder, options
+
+
+def decode(options, output, *more):
+    from espnet_plugin.bin.decode import main
+
+    main([*options, "--output_dir", str(output), "--batch_size", "2", *map(str, more)])
+    return read_nbest(output)
+
+
+def test_files_scores_and_times(job, tmp_path):
+    folder, options = job
+    models = [f"ngram:{folder / 'lm.arpa'}:0.3", f"word:{folder / 'word.arpa'}:0.4"]
+    lists = decode(options, tmp_path, "--nbest", 3, "--lm", *models, "--ilm_scale", 0.2)
+    label_lm, word_lm = read_arpa(folder / "lm.arpa"), read_arpa(folder / "word.arpa")
+    assert sorted(lists) == sorted(TEXTS) and any(len(found) == 3 for found in lists.values())
+    for found in lists.values():
+        scores = [entry.score for entry in found]
+        assert scores == sorted(scores, reverse=True)
+        for entry in found:
+            assert entry.lms[0] == pytest.approx(label_lm.sentence(entry.tokens), abs=1e-3)
+            assert entry.lms[1] == pytest.approx(word_lm.sentence(entry.words), abs=1e-3)
+            parts = entry.am - 0.2 * entry.ilm + 0.3 * entry.lms[0] + 0.4 * entry.lms[1]
+            assert entry.score == pytest.approx(parts, abs=1e-4)
+            assert list(entry.tokens) == [TOKENS[token] for token in entry.token_int]
+    timing = {k: [float(x) for x in v.split()] for k, v in read_table(tmp_path / "timing").items()}
+    assert [timing[f"u{n}"][0] for n in range(3)] == [0.5, 0.43, 0.36]  # 10 ms a feature frame
+    assert all(value > 0 for value in timing["u0"])
+    text = read_table(tmp_path / "1best_recog/text")
+    heard: dict[str, list[str]] = {utt: [] for utt in TEXTS}
+    for line in (tmp_path / "ctm").read_text().splitlines():
+        utt, channel, start, duration, word, confidence = line.split()
+        heard[utt].append(word)
+        assert channel == "1" and 0 < float(confidence) <= 1
+        assert float(start) >= 0 and float(start) + float(duration) <= timing[utt][0] + 0.04
+    assert {utt: " ".join(words) for utt, words in heard.items()} == text
+
+
+def test_the_settings_left_behind_repeat_the_decoding(job, tmp_path):
+    folder, options = job
+    first = decode(
+        options, tmp_path / "a", "--nbest", 2, "--lm", f"ngram:{folder / 'lm.arpa'}:0.3",
+        "--beam_size", 5, "--ilm_scale", 0,
+    )  # fmt: skip
+    again = decode(options, tmp_path / "b", "--config", tmp_path / "a/search.yaml")
+    assert first == again
+    # the command line's models replace the YAML's
+    other = decode(
+        options, tmp_path / "c", "--config", tmp_path / "a/search.yaml", "--lm",
+        f"word:{folder / 'word.arpa'}:0.3",
+    )  # fmt: skip
+    settings = yaml.safe_load((tmp_path / "c/search.yaml").read_text())
+    assert settings["lm"] == [f"word:{folder / 'word.arpa'}:0.3"] and settings["beam_size"] == 5
+    assert all(len(e.lms) == 1 for found in other.values() for e in found)
+    # scale 0: computed and reported, but not subtracted
+    assert any(e.ilm < 0 for found in first.values() for e in found)
+
+
+def test_a_killed_job_goes_on(job, tmp_path):
+    _, options = job
+    whole = decode(options, tmp_path, "--nbest", 2)
+    table = tmp_path / "2best_recog/text"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:2]))
+    assert decode(options, tmp_path, "--nbest", 2) == whole
+
+
+@pytest.mark.parametrize("method", ["density_ratio", "lodr"])
+def test_other_estimates_of_the_internal_language_model(job, tmp_path, method):
+    folder, options = job
+    source = f"ngram:{folder / 'lm.arpa'}"
+    word = f"word:{folder / 'word.arpa'}:0.4"
+    more = ["--ilm_method", method, "--ilm_lm", source, "--ilm_scale", 0.25, "--lm", word]
+    lists = decode(options, tmp_path / "a", "--nbest", 3, *more)
+    model = read_arpa(folder / "lm.arpa")
+    for entry in (entry for found in lists.values() for entry in found):
+        assert entry.ilm == pytest.approx(model.sentence(entry.tokens), abs=1e-3)
+        assert len(entry.lms) == 1
+        assert entry.score == pytest.approx(
+            entry.am - 0.25 * entry.ilm + 0.4 * entry.lms[0], abs=1e-4
+        )
+    # the same as a second model with a negative scale
+    both = decode(options, tmp_path / "b", "--nbest", 3, "--lm", word, f"{source}:-0.25")
+    words = [[e.words for f in found.values() for e in f] for found in (lists, both)]
+    assert words[0] == words[1]
+
+
+def test_lexicon_search_with_models_of_words_and_labels(job, tmp_path):
+    folder, options = job
+    models = [f"word:{folder / 'word.arpa'}:0.5", f"ngram:{folder / 'lm.arpa'}:0.2"]
+    lists = decode(
+        options, tmp_path, "--search", "lexicon", "--lexicon", folder / "lexicon", "--nbest", 4,
+        "--lm", *models, f"word:{folder / 'word.arpa'}:-0.1", "--ilm_scale", 0.1,
+    )  # fmt: skip
+    words, labels = read_arpa(folder / "word.arpa"), read_arpa(folder / "lm.arpa")
+    for entry in (entry for found in lists.values() for entry in found):
+        assert set(entry.words) <= {"AB", "BA", "B"}
+        if entry.words:
+            assert (
+                entry.lms[0] == entry.lms[2] == pytest.approx(words.sentence(entry.words), abs=1e-3)
+            )
+        assert entry.lms[1] == pytest.approx(labels.sentence(entry.tokens), abs=1e-3)
+        lm = 0.5 * entry.lms[0] + 0.2 * entry.lms[1] - 0.1 * entry.lms[2]
+        assert entry.score == pytest.approx(entry.am - 0.1 * entry.ilm + lm, abs=1e-3)
+    ctm = (tmp_path / "ctm").read_text().splitlines()
+    best = [word for found in lists.values() for word in found[0].words]
+    assert [line.split()[4] for line in ctm] == best
+
+
+def test_espnets_language_models(job, tmp_path):
+    from espnet_plugin.bin.rescore import main as rescore
+
+    folder, options = job
+    model = write_language_model(tmp_path / "lm", TOKENS)
+    lists = decode(options, tmp_path / "a", "--nbest", 3, "--lm", f"espnet:{model}:0.5")
+    # ESPnet's own names for it
+    names = ["--lm_file", model, "--lm_train_config", tmp_path / "lm/config.yaml"]
+    again = decode(options, tmp_path / "b", "--nbest", 3, *names, "--lm_weight", 0.5)
+    assert again == lists
+    # and as a rescoring model, which scores whole sentences
+    without = ["--nbest", 3, "--lm", f"ngram:{folder / 'lm.arpa'}:0.5"]
+    decode(options, tmp_path / "c", *without)
+    for kind in ("espnet", "espnet-text"):
+        given = ["--nbest_dir", str(tmp_path / "c"), "--output_dir", str(tmp_path / kind)]
+        assert rescore([*given, "--lm", f"{kind}:{model}:0.5"]) == 0
+    by_tokens, by_text = read_nbest(tmp_path / "espnet"), read_nbest(tmp_path / "espnet-text")
+    known = {entry.tokens: entry.lms[0] for found in lists.values() for entry in found}
+    met = 0
+    for utt, found in by_tokens.items():
+        for entry in found:
+            assert entry.score == pytest.approx(entry.am + 0.5 * sum(entry.lms), abs=1e-4)
+            if entry.tokens in known:
+                assert entry.lms[1] == pytest.approx(known[entry.tokens], abs=1e-3)
+                met += 1
+        tidy = [
+            e
+            for e in by_text[utt]
+            if "".join(e.tokens).replace("<space>", " ") == " ".join(e.words)
+        ]
+        for entry in tidy:  # no leading, trailing or double spaces: the text is the labels
+            twin = next(e for e in found if e.tokens == entry.tokens)
+            assert entry.lms[1] == pytest.approx(twin.lms[1], abs=1e-3)
+    assert met > 0
+
+
+def test_a_language_model_of_another_vocabulary(job, tmp_path):
+    _, options = job
+    model = write_language_model(tmp_path / "lm", [*TOKENS[:4], "C", "<sos/eos>"])
+    with pytest.raises(ValueError, match="token 4 is 'C' there and 'B' here"):
+        decode(options, tmp_path / "a", "--lm", f"espnet:{model}:0.5")
+
+
+def test_rescored_lists_are_tuned_and_sorted_by_the_tuned_scales(job, tmp_path):
+    from espnet_plugin.bin.rescore import main as rescore
+    from espnet_plugin.bin.tune_scales import main as tune
+
+    folder, options = job
+    decode(options, tmp_path / "lists", "--nbest", 5, "--ilm_scale", 0.1)
+    lists = ["--nbest_dir", str(tmp_path / "lists")]
+    word = f"word:{folder / 'word.arpa'}"
+    assert rescore([*lists, "--output_dir", str(tmp_path / "r"), "--lm", word]) == 0
+    scored = ["--nbest_dir", str(tmp_path / "r"), "--text", str(folder / "data/text")]
+    grids = ["--lm_grid", "0.5", "0", "--ilm_grid", "0", "0.3"]
+    assert tune([*scored, "--output_dir", str(tmp_path / "t"), *grids]) == 0
+    rows = [row.split("|")[1:4] for row in (tmp_path / "t/grid.md").read_text().splitlines()[4:]]
+    assert len(rows) == 4 and [float(r[2]) for r in rows] == sorted(float(r[2]) for r in rows)
+    scales = json.loads((tmp_path / "t/scales.json").read_text())["scales"]
+    assert [scales["lm"][0], scales["ilm"]] == [float(v) for v in rows[0][:2]]
+    chosen = yaml.safe_load((tmp_path / "t/decode.yaml").read_text())
+    assert chosen["lm"] == [f"{word}:{scales['lm'][0]:g}"] and chosen["ilm_scale"] == scales["ilm"]
+    final = ["--output_dir", str(tmp_path / "f"), "--scales", str(tmp_path / "t/scales.json")]
+    assert rescore([*lists, *final, "--lm", word]) == 0
+    model = read_arpa(folder / "word.arpa")
+    for found in read_nbest(tmp_path / "f").values():
+        for e in found:
+            assert e.lms[0] == pytest.approx(model.sentence(e.words), abs=1e-3)
+            expected = e.am - scales["ilm"] * e.ilm + scales["lm"][0] * e.lms[0]
+            assert e.score == pytest.approx(expected, abs=1e-4)
+    assert (tmp_path / "f/text").read_text() == (tmp_path / "f/1best_recog/text").read_text()
+    # scales for another number of models
+    assert rescore([*lists, *final[:1], str(tmp_path / "g"), *final[2:]]) == 2
+
+
+def test_tune_scales_decodes_by_itself(job, tmp_path):
+    from espnet_plugin.bin.tune_scales import main
+
+    folder, options = job
+    text = f"{folder / 'data/text'},text,text"
+    more = ["--data_path_and_name_and_type", text, "--output_dir", str(tmp_path)]
+    more += ["--lm", f"ngram:{folder / 'lm.arpa'}", "--lm_grid", "0.5", "0", "--nbest", "4"]
+    assert main([*options, *more]) == 0
+    assert len((tmp_path / "grid.md").read_text().splitlines()) == 4 + 2 * 5
+    chosen = yaml.safe_load((tmp_path / "decode.yaml").read_text())
+    assert "nbest" not in chosen and chosen["search"] == "beam"
+    decode(options, tmp_path / "again", "--config", tmp_path / "decode.yaml")
+
+
+def lists_of(packed: list[int]) -> list[list[int]]:
+    """N, N lengths, the tokens of all."""
+    tokens = iter(packed[1 + packed[0] :])
+    return [[next(tokens) for _ in range(length)] for length in packed[1 : 1 + packed[0]]]
+
+
+def test_nbest_lists_of_stage_3_with_a_lexicon_and_a_word_model(job, tmp_path):
+    from espnet_plugin.bin.nbest import main
+
+    folder, options = job
+    swap = {"--asr_train_config": "--train_config", "--asr_model_file": "--model_file"}
+    given = [swap.get(option, option) for option in options]
+    given += ["--data_path_and_name_and_type", f"{folder / 'data/text'},text,text"]
+    given += ["--output_dir", str(tmp_path), "--lm", f"word:{folder / 'word.arpa'}:0.4"]
+    main([*given, "--search", "lexicon", "--lexicon", str(folder / "lexicon"), "--beam_size", "6"])
+    model = read_arpa(folder / "word.arpa")
+    for utt, text in TEXTS.items():
+        packed = [int(v) for v in read_table(tmp_path / "nbest")[utt].split()]
+        entries = lists_of(packed)
+        scores = [float(v) for v in read_table(tmp_path / "nbest_lm")[utt].split()]
+        risks = [int(v) for v in read_table(tmp_path / "nbest_risk")[utt].split()]
+        assert len(entries) == len(scores) == len(risks) <= 4 and risks.count(0) == 1
+        spelled = ["".join(TOKENS[t] for t in e).replace("<space>", " ") for e in entries]
+        assert spelled[risks.index(0)] == text
+        for words, score in zip(spelled, scores, strict=True):
+            if words.strip():
+                expected = 0.4 * model.sentence(words.split())
+                assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_phonemes_without_a_lexicon_search(tmp_path):
+    """Label-level search over phonemes: words by pronunciation, in the text, the CTM and the LM."""
+    (tmp_path / "lexicon.txt").write_text("AB A B\nBA B A\nAH A\n")
+    conf = {"lexicon": str(tmp_path / "lexicon.txt")}
+    config, model = write_model(
+        tmp_path / "model", token_list=PHONEMES, token_type="word", preprocessor="lexicon",
+        preprocessor_conf=conf,
+    )  # fmt: skip
+    options = write_data(tmp_path / "data", TEXTS)
+    options += ["--asr_train_config", str(config), "--asr_model_file", str(model)]
+    (tmp_path / "word.arpa").write_text(WORD_ARPA)
+    lm = f"word:{tmp_path / 'word.arpa'}:0.4"
+    lists = decode(options, tmp_path / "out", "--nbest", 3, "--lm", lm)
+    spoken = {("A", "B#"): "AB", ("B", "A#"): "BA", ("A#",): "AH"}
+    words = read_arpa(tmp_path / "word.arpa")
+    assert any(found[0].words for found in lists.values())
+    for entry in (entry for found in lists.values() for entry in found):
+        parts = " ".join(entry.tokens).replace("# ", "#|").split("|") if entry.tokens else []
+        read = [spoken.get(tuple(part.split()), "<unk>") for part in parts]
+        assert entry.lms[0] == pytest.approx(words.sentence(read), abs=1e-3), entry.tokens
+        assert len(entry.words) == len(read)
+    ctm = (tmp_path / "out/ctm").read_text().splitlines()
+    assert [line.split()[4] for line in ctm] == [w for f in lists.values() for w in f[0].words]
+
+
+def test_silence_and_a_few_frames_are_decoded(job, tmp_path):
+    from espnet_plugin.corpora.kaldi_dir import write_ark
+
+    _, options = job
+    rows = [("long", np.zeros((40, 8), np.float32)), ("short", np.zeros((3, 8), np.float32))]
+    scp = write_ark(tmp_path / "feats.ark", rows)
+    (tmp_path / "feats.scp").write_text("".join(f"{utt} {path}\n" for utt, path in scp.items()))
+    given = [*options]
+    given[1] = f"{tmp_path / 'feats.scp'},speech,kaldi_ark"
+    given[3] = str(tmp_path / "feats.scp")
+    lists = decode(given, tmp_path / "out", "--nbest", 2)
+    assert sorted(lists) == ["long", "short"]
+    assert all(math.isfinite(entry.score) for found in lists.values() for entry in found)
+    assert len(lists["short"][0].tokens) <= 5  # one encoder frame
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--beam_size", "0"], "at least 1"),
+        (["--nbest", "0"], "at least 1"),
+        (["--lm", "words.arpa"], "KIND:FILE:SCALE"),
+        (["--lm", "word:none.arpa"], "scale is missing"),
+        (["--lm", "word:none.arpa:0.1"], "no such language model"),
+        (["--lm", "ngram:none.arpa:0.1"], "no such language model"),
+        (["--lm", "espnet:none.pth:0.1"], "no such file"),
+        (["--lm", "espnet-text:none.pth:0.1"], "can only rescore"),
+        (["--search", "greedy", "--lm", "word:x.arpa:0.1"], "uses no language model"),
+        (["--search", "lexicon"], "needs --lexicon"),
+        (["--search", "lexicon", "--lexicon", "none"], "no such lexicon"),
+        (["--ilm_method", "lodr"], "needs --ilm_lm and --ilm_scale"),
+        (["--ilm_lm", "ngram:x.arpa"], "belongs to --ilm_method"),
+        (["--ilm_method", "lodr", "--ilm_scale", "1", "--ilm_lm", "espnet:x.pth"], "low-order"),
+        (["--ilm_method", "lodr", "--ilm_scale", "1", "--ilm_lm", "ngram:x:0.3"], "--ilm_scale"),
+    ],
+)
+def test_bad_options(job, tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        decode(job[1], tmp_path, *more)
+
+
+def test_lexica_and_models_that_do_not_fit(job, tmp_path):
+    _, options = job
+    lexicon = ["--search", "lexicon", "--lexicon", tmp_path / "lexicon"]
+    (tmp_path / "lexicon").write_text("")
+    with pytest.raises(ValueError, match="holds no word"):
+        decode(options, tmp_path / "a", *lexicon)
+    (tmp_path / "lexicon").write_text("AB A B\nBA\n")
+    with pytest.raises(ValueError, match="word BA: no phoneme"):
+        decode(options, tmp_path / "a", *lexicon)
+    (tmp_path / "lexicon").write_text("CD C D\nAX A X\n")
+    with pytest.raises(ValueError, match=r"3 labels of the lexicon .* C D X"):
+        decode(options, tmp_path / "a", *lexicon)
+    (tmp_path / "cut.arpa").write_text(WORD_ARPA[: WORD_ARPA.index("\\end")])
+    with pytest.raises(ValueError, match="cut off"):
+        decode(options, tmp_path / "a", "--lm", f"word:{tmp_path / 'cut.arpa'}:0.3")
+    (tmp_path / "other.arpa").write_text(WORD_ARPA)
+    with pytest.raises(ValueError, match="another vocabulary"):
+        decode(options, tmp_path / "a", "--lm", f"ngram:{tmp_path / 'other.arpa'}:0.3")
+
+
+def test_a_model_of_the_other_topology_is_not_aligned(job, tmp_path):
+    from espnet_plugin.bin.align import main
+
+    folder, options = job
+    if "rnnt" not in str(folder):
+        pytest.skip("the monotonic topology is what alignments are made in")
+    swap = {"--asr_train_config": "--train_config", "--asr_model_file": "--model_file"}
+    given = [swap.get(option, option) for option in options]
+    given += ["--data_path_and_name_and_type", f"{folder / 'data/text'},text,text"]
+    with pytest.raises(ValueError, match="monotonic topology; this one is rnnt"):
+        main([*given, "--output_dir", str(tmp_path), "--source", "transducer"])
