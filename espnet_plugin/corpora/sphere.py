@@ -58,7 +58,7 @@ def read_header(path: Path) -> dict[str, str]:
             raise ValueError(f"{path}: not a NIST SPHERE file")
         text = file.read(int(size) - 16).decode("ascii", "replace")
     fields = {"header_bytes": size.decode()}
-    for line in text.splitlines():
+    for line in text.splitlines() if len(text) == int(size) - 16 else ():
         if line.strip() == "end_head":
             return fields
         parts = line.split(None, 2)

@@ -71,6 +71,12 @@ def test_labels_mark_the_ends_of_words() -> None:
     assert lexicon.label_set == [p + e for p in ("AH", "B", "EY", "IY") for e in ("", "#")]
 
 
+def test_noises_have_one_label() -> None:
+    lexicon = Lexicon({"[laughter]": (("lau",),), "<unk>": (("spn",),), "ha": (("h", "a"),)})
+    assert lexicon.label_set == ["a", "a#", "h", "h#", "lau#", "spn#"]
+    assert lexicon.labels(["ha", "[laughter]"]) == ["h", "a#", "lau#"]
+
+
 def test_all_missing_words_are_named() -> None:
     lexicon = Lexicon({"A": (("EY",),)}, "lex.txt")
     with pytest.raises(ValueError, match=r"lex.txt: 2 words have no pronunciation: B C; add them"):
