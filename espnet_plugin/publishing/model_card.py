@@ -118,6 +118,7 @@ def _what(facts: Facts) -> str:
     sentences = [
         "A neural transducer for speech recognition, trained progressively with "
         f"espnet-progressive {__version__} inside ESPnet.",
+        f"{facts.parameters / 1e6:.2f} M parameters. "
         f"Takes {takes}; {facts.labels} as labels; encoder `{encoder}`"
         + (f"; {topology.get(facts.topology, facts.topology)}." if facts.topology else "."),
         f"Train stage `{stage}`." if stage else "",

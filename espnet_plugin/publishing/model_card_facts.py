@@ -14,6 +14,7 @@ from typing import Any
 
 from espnet_plugin.data.model_frames import frames_from_config
 from espnet_plugin.publishing.package import Package, read_mapping
+from espnet_plugin.publishing.weights import read_weights
 from espnet_plugin.report.training_table import clock
 from espnet_plugin.stages.state import PipelineState
 
@@ -60,6 +61,7 @@ class Facts:
         steps: of the pipeline, in order.
         ngpu: GPUs that the training used; None if it is not known.
         environment: versions, as RESULTS.md lists them.
+        parameters: numbers that training learned.
         results: path of RESULTS.md within the package; empty if there is none.
     """
 
@@ -69,6 +71,7 @@ class Facts:
     steps: tuple[Step, ...] = ()
     ngpu: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    parameters: int = 0
     results: str = ""
 
     @property
@@ -106,7 +109,7 @@ def read_facts(package: Package) -> Facts:
     """Read a package's facts; what it lacks, the card leaves out.
 
     Raises:
-        ValueError: a file of it is malformed.
+        ValueError: a file of it is malformed, or the model is no table of tensors.
     """
     results = _find(package.root, "RESULTS.md")
     text = results.read_text(encoding="utf-8") if results else ""
@@ -120,7 +123,18 @@ def read_facts(package: Package) -> Facts:
         steps=_steps(pipeline, _epochs(text)),
         ngpu=_ngpu(pipeline),
         environment=dict(re.findall(r"^- ([\w -]+): `([^`]+)`$", text, re.MULTILINE)),
+        parameters=_parameters(package.model_file),
         results=results.relative_to(package.root).as_posix() if results else "",
+    )
+
+
+def _parameters(model: Path) -> int:
+    """Without the statistics of normalisation layers and features, which are not learned."""
+    counted = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(
+        int(tensor.numel())
+        for name, tensor in read_weights(model).items()
+        if not name.endswith(counted) and not name.startswith("normalize.")
     )
 
 

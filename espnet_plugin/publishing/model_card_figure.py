@@ -59,7 +59,8 @@ def _box(axes, left: float, step: Step, reached: list[Score], published: bool) -
     )
     axes.add_patch(patch)
     middle = left + _WIDTH / 2
-    said = [f"{step.epochs} epochs" if step.epochs else "", clock(step.seconds)]
+    epochs = f"{step.epochs} epoch{'' if step.epochs == '1' else 's'}" if step.epochs else ""
+    said = [epochs, clock(step.seconds)]
     lines = [", ".join(filter(None, said))]
     lines += [f"{row.data_set} WER {row.error:.1f} %" for row in reached[:3]]
     axes.text(middle, _HEIGHT - 0.3, step.name, ha="center", va="center", color=INK,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from espnet_plugin.publishing.model_card import CardOptions, model_card
@@ -52,7 +53,7 @@ RESULTS = """# RESULTS
 
 
 def make_package(root: Path, **config: object) -> Package:
-    """A package as `pack` makes them, with noise for a model."""
+    """A package as `pack` makes them, with a tensor for a model."""
     trained = {
         "encoder": "progressive_conformer",
         "model_conf": {"topology": "monotonic"},
@@ -89,7 +90,8 @@ def make_package(root: Path, **config: object) -> Package:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
-    (exp / "full_sum/valid.loss.ave.pth").write_bytes(bytes(range(256)) * 1000)
+    weights = {"joint.weight": torch.arange(25_000.0), "bn.running_mean": torch.zeros(7)}
+    torch.save(weights, exp / "full_sum/valid.loss.ave.pth")
     return read_package(root)
 
 
@@ -132,6 +134,7 @@ def test_text_tells_results_cost_use_and_whom_to_cite(tmp_path: Path) -> None:
     assert "![the training pipeline](pipeline.png)" in card
     assert "[RESULTS.md](exp/tag/RESULTS.md)" in card
     assert "5 characters" in card and "16000 Hz" in card and "strictly monotonic" in card
+    assert "0.03 M parameters" in card  # 25,000, and none of the statistics
     assert "espnet2.bin.asr_inference" not in card  # its search does not know this topology
 
 
