@@ -87,7 +87,7 @@ def _training_audio(
         logging.warning("no audio of %d conversations: %s", len(lacking), " ".join(lacking[:20]))
     elif lacking:
         listed = ", ".join(f"{name}.sph" for name in lacking[:10])
-        above = ldc_paths.find_recordings(args.swbd.absolute().parent)
+        above = ldc_paths.recordings_near(args.swbd.absolute().parent)
         remedy = "copy the missing discs, or leave these out with --allow_missing_audio"
         if all(name in above for name in lacking):
             remedy = f"the folder above has them: give --swbd {args.swbd.absolute().parent}"

@@ -68,3 +68,9 @@ def find_recordings(root: Path) -> dict[str, Path]:
     """
     files = (path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".sph")
     return {path.stem.lower(): path for path in files}
+
+
+def recordings_near(root: Path) -> set[str]:
+    """Names of the SPHERE files at most two folders below `root`, which may be a whole disk."""
+    depths = ("*.sph", "*/*.sph", "*/*/*.sph")
+    return {path.stem.lower() for pattern in depths for path in root.glob(pattern)}
