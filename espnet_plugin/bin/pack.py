@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.bin.pipeline_options import str2bool
+from espnet_plugin.data.decode_files import SEARCH
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.publishing.contents import JOB_OPTIONS, Contents, collect
-from espnet_plugin.publishing.loading import pretrained_arguments
+from espnet_plugin.publishing.loading import OUTPUT_OPTIONS, pretrained_arguments
 from espnet_plugin.publishing.package import CONFIG, MODEL, read_mapping
 from espnet_plugin.publishing.sources import (
     PIPELINE_STATE,
@@ -43,7 +44,12 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--exp", type=Path, required=True, help="the pipeline, <expdir>/<tag>")
     add("--stage", help="whose model (default: the last finished one)")
-    add("--inference_config", type=Path, help="YAML with options of decode, with tuned scales")
+    add("--inference_config", type=Path, help="YAML with options of decode")
+    add(
+        "--inference_tag",
+        help="take the options, tuned scales included, of this decoding of the stage (default: of "
+        "the last one)",
+    )
     add("--outpath", type=Path, help="default: <exp>/<tag>.zip, or <tag>_<stage>.zip")
     add("--verify", type=str2bool, default=True, help="try the file out (true)")
     add("--valid_data", type=Path, help="to try it out on; default: the pipeline's --valid_data")
@@ -74,19 +80,20 @@ def run(args: argparse.Namespace) -> Path:
         raise ValueError(f"{args.exp}: no pipeline has run here ({PIPELINE_STATE} is missing)")
     stage = args.stage or finished_stages(args.exp)[-1]
     model = stage_model(args.exp, stage)
-    contents = collect(args.exp, stage, model, args.inference_config)
+    state = read_mapping(args.exp / PIPELINE_STATE)
+    decoding = args.inference_config or decoding_options(args.exp, state, stage, args.inference_tag)
+    contents = collect(args.exp, stage, model, decoding)
     name = args.exp.absolute().name + (f"_{args.stage}" if args.stage else "")
     target: Path = args.outpath or args.exp / f"{name}.zip"
     if target.suffix != ".zip":
         raise ValueError(f"--outpath {target}: its name must end in .zip")
-    state = read_mapping(args.exp / PIPELINE_STATE)
     finished = float(state["steps"][f"train:{stage}"].get("finished") or 0)
     with tempfile.TemporaryDirectory(prefix=".pack.", dir=_made(target.parent)) as scratch:
         archive = Path(scratch) / target.name
         write_package(contents, archive, finished)
         if args.verify:
             data = args.valid_data or recorded_valid_data(state)
-            verify(archive, model, args.inference_config, contents, data)
+            verify(archive, model, decoding, contents, data)
         archive.replace(target)
     logging.info("%s: %.1f MB", target, target.stat().st_size / 1e6)
     return target
@@ -95,6 +102,28 @@ def run(args: argparse.Namespace) -> Path:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def decoding_options(exp: Path, state: dict[str, Any], stage: str, tag: str | None) -> Path | None:
+    """Options of a decoding of the stage, as it left them; None if nothing was decoded.
+
+    Raises:
+        ValueError: there is no decoding of that tag.
+    """
+    begun = {
+        name.removeprefix("decode:"): float(step.get("started") or 0)
+        for name, step in (state.get("steps") or {}).items()
+        if name.startswith(f"decode:{stage}_" if tag is None else f"decode:{stage}_{tag}/")
+    }
+    found = {name: exp / "decode" / name / SEARCH for name in begun}
+    known = {name: path for name, path in found.items() if path.is_file()}
+    if known:
+        name = max(known, key=lambda name: begun[name])
+        logging.info("options of the search: those of %s", name)
+        return known[name]
+    if tag is not None:
+        raise ValueError(f"{exp}: no decoding {stage}_{tag} that tells its options ({SEARCH})")
+    return None
 
 
 def recorded_valid_data(state: dict[str, Any]) -> Path:
@@ -123,7 +152,7 @@ def verify(
     options = {
         name: absolute(value, contents)
         for name, value in options.items()
-        if name not in JOB_OPTIONS
+        if name not in (*JOB_OPTIONS, *OUTPUT_OPTIONS)
     }
     files = {CONFIG: model.train_config.absolute(), MODEL: model.model_file.absolute()}
     archive, data = archive.absolute(), contents.locate(data).absolute()

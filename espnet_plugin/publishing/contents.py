@@ -166,7 +166,11 @@ def _add_named(contents: Contents, path: Path, folder: str) -> str:
 
 def _add_decoding(contents: Contents, config: Path) -> None:
     """Options of the search, with the language models and the lexicon that they name."""
-    options = {k: v for k, v in read_mapping(config).items() if k not in JOB_OPTIONS}
+    options = {
+        name: value
+        for name, value in read_mapping(config).items()
+        if name not in JOB_OPTIONS and value is not None
+    }
     for name in _LM_OPTIONS:
         value = options.get(name)
         if isinstance(value, str):

@@ -116,6 +116,19 @@ def test_stage_arguments_and_resources_go_through(recipe: Path) -> None:
     assert "<--rerun_stale><true>" in text
 
 
+def test_a_packed_model_instead_of_training(recipe: Path) -> None:
+    model = ["--download_model", "models/an4.zip", "--eval_valid_set", "false"]
+    result, calls = call(recipe, *SETS, *model)
+    assert result.returncode == 0, result.stderr
+    assert [c[0] for c in calls] == [*["format_data"] * 4, "evaluate"]
+    evaluate = calls[-1]
+    assert option(evaluate, "--model") == "models/an4.zip"
+    assert option(evaluate, "--exp") == "exp/an4"
+    assert evaluate[evaluate.index("--data") + 1 : evaluate.index("--exp")] == [
+        "dump/raw/org/t1", "dump/raw/org/t2",
+    ]  # fmt: skip
+
+
 def test_fine_tuning_goes_through(recipe: Path) -> None:
     start = ["--init_from", "owner/name@v1", "--init_from_parts", "encoder"]
     _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", *start)

@@ -38,6 +38,8 @@ Experiment
   --asr_exp DIR                its folder (<expdir>/<tag>)
   --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
   --<stage>_args "..."         likewise for stages of other names in the YAML
+  --download_model MODEL       instead of training: steps 1, 2, then decode and score with this packed
+                               zip, Hub id or experiment, into <expdir>/<its name>
   --init_from MODEL            fine-tuning: packed zip, experiment or stage folder, .pth or Hub id,
                                for the first stage, or --init_from_stage NAME
   --init_from_parts "PART,..."  only: encoder, encoder_output, prediction, joint (all)
@@ -94,6 +96,7 @@ g2p=
 asr_config=conf/train_progressive.yaml
 asr_tag=
 asr_exp=
+download_model=
 init_from=
 init_from_stage=
 init_from_parts=
@@ -275,6 +278,17 @@ if wanted 2; then
     fi
 fi
 
+if [ -n "${download_model}" ]; then
+    if wanted 8; then
+        log "step 8: decode and score ${eval_sets[*]} with ${download_model}"
+        run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
+            --exp "${asr_exp:-${expdir}/$(basename "${download_model}" .zip)}" \
+            --nj "${inference_nj}" --gpu_inference "${gpu_inference}" --cmd "${cmd:-local}" \
+            --python "${python}"
+    fi
+    exit 0
+fi
+
 if wanted 3; then
     log "step 3: token list (${token_type})"
     text=${bpe_train_text:-${org}/${base_set}/text}
@@ -415,8 +429,10 @@ fi
 packed_model=${expdir}/${tag}/${tag}.zip
 if wanted 11; then
     log "step 11: pack"
-    options=()
-    if [ -n "${inference_config}" ]; then
+    options=() # of the search: those of the last decoding
+    if [ -n "${inference_tag}" ]; then
+        options+=(--inference_tag "${inference_tag}")
+    elif [ ! -d "${expdir}/${tag}/decode" ] && [ -n "${inference_config}" ]; then
         options+=(--inference_config "${inference_config}")
     fi
     run pack --exp "${expdir}/${tag}" --outpath "${packed_model}" \

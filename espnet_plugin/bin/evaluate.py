@@ -1,0 +1,150 @@
+"""Decode data sets with a packed or trained model, and score the result.
+
+    espnet-progressive evaluate --model model.zip --data dump/raw/org/test --exp exp/evaluation
+
+MODEL is a packed file, its folder, a Hub id, an experiment or a stage's folder. A package brings
+the options of its search along. Output: <exp>/decode/<train stage>_packed/<set>, as decode-stages
+leaves it, and <exp>/RESULTS.md. The same command continues after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_plugin.bin.pipeline_options import str2bool
+from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.publishing.loading import Pretrained, find_pretrained
+from espnet_plugin.scoring.edit_distance import Counts
+from espnet_plugin.scoring.results import Results, results_markdown, results_table
+from espnet_plugin.scoring.score_set import score_set
+from espnet_plugin.stages.commands import decode_arguments
+from espnet_plugin.stages.fingerprint import fingerprint
+from espnet_plugin.stages.jobs import Job, make_job, run_jobs
+from espnet_plugin.stages.lock import RunLock
+from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.process import ChildFailed
+
+MARK = "made_from"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="packed file, Hub id (owner/name@revision), or experiment")
+    add("--data", type=Path, nargs="+", required=True, help="folders with wav.scp or feats.scp")
+    add("--exp", type=Path, required=True, help="where results go")
+    add("--inference_config", type=Path, help="YAML with options of decode, not the package's")
+    add("--batch_size", type=int, default=16)
+    add("--nj", type=int, default=1, help="parallel jobs")
+    add("--gpu_inference", type=str2bool, default=False)
+    add("--cmd", default="local", help="local, or Kaldi-style: 'slurm.pl --mem 4G'")
+    add("--python", default=shlex.quote(sys.executable))
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 (a process failed) or 2 (user error)."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(cmd)
+    try:
+        with RunLock(args.exp):
+            evaluate(args)
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    except ChildFailed as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Decode, score, write RESULTS.md.
+
+    Raises:
+        ValueError: no usable model or data, or results of something else lie there.
+        ChildFailed: a job failed.
+    """
+    model = find_pretrained(args.model)
+    jobs = {data: _job(args, model, data) for data in args.data}
+    for data, job in jobs.items():
+        _mark(job.folder, model, args.inference_config or model.decoding, data)
+    run_jobs(list(jobs.values()), args.nj, lambda: None, lambda line: print(line, flush=True))
+    tables: dict[str, dict[str, Counts]] = {}
+    for data, job in jobs.items():
+        write_ctm(job.folder / WORD_TIMES, job.folder / CTM)
+        shutil.copy(job.logdir / "output.1" / SEARCH, job.folder / SEARCH)
+        if not (data / "text").is_file():
+            continue
+        for unit, counts in score_set(data, job.folder).items():
+            row = f"{job.folder.parent.name}/{data.name}"
+            tables.setdefault(unit, {})[row] = sum(counts.values(), Counts())
+    if tables:
+        text = results_markdown([Results(f"{args.model}", tables)])
+        write_text_atomically(args.exp / "RESULTS.md", text)
+        print("\n".join(f"{unit}\n\n{results_table(rows)}" for unit, rows in tables.items()))
+        print(f"-> {args.exp / 'RESULTS.md'}")
+
+
+def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
+    feats_type = "raw" if (data / "wav.scp").is_file() else "extracted"
+    options = RunOptions(
+        exp=args.exp,
+        train_data=data,
+        valid_data=data,
+        stats_dir=data,
+        feats_type=feats_type,
+        inference_nj=args.nj,
+        gpu_inference=args.gpu_inference,
+        cmd=args.cmd,
+        python=args.python,
+    )
+    config: Path | None = args.inference_config or model.decoding
+    if config is not None and not config.is_file():
+        raise ValueError(f"{config}: no such decoding configuration")
+
+    def arguments(key_file: str, output: str) -> list[str]:
+        given = decode_arguments(options, model.model_file, data, config, key_file, output)
+        return [*given, "--batch_size", str(args.batch_size)]
+
+    folder = args.exp / "decode" / f"{model.stage or 'model'}_packed" / data.name
+    keys = list(read_table(data / options.scp))
+    tables = decode_names(int(model.options.get("nbest") or 1))
+    return make_job(data.name, folder, keys, "decode", arguments, tables, options, {"nj": args.nj})
+
+
+def _mark(folder: Path, model: Pretrained, config: Path | None, data: Path) -> None:
+    """Note what the folder is made from; another model's output is not to be mixed in.
+
+    Raises:
+        ValueError: the folder was made from something else.
+    """
+    parts = [model.model_file, model.train_config, *([config] if config else [])]
+    for name in ("lm", "decoding"):
+        parts += (
+            sorted(p for p in (model.root / name).rglob("*") if p.is_file()) if model.root else []
+        )
+    lists = [path for path in (data / "wav.scp", data / "feats.scp") if path.is_file()]
+    mark = fingerprint({}, [*parts, *lists], [])
+    path = folder / MARK
+    if path.is_file() and path.read_text().strip() != mark:
+        raise ValueError(
+            f"{folder}: made with another model, other options or data; give another --exp"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, f"{mark}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
