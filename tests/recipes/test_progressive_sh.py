@@ -230,3 +230,36 @@ def test_recipes_are_short_and_pass_options_on() -> None:
         lines = run.read_text().splitlines()
         assert len(lines) < 40 and lines[-1].strip() == '"$@"', run
         assert (run.parent / "progressive.sh").resolve() == TEMPLATE / "progressive.sh"
+
+
+def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
+    (recipe / "conf/train_lm.yaml").write_text("lm: seq_rnn\n")
+    models = ["--word_arpa", "train", "--token_arpa", "own.arpa", "--token_arpa_scale", "0.3",
+              "--lm_config", "conf/train_lm.yaml"]  # fmt: skip
+    _, calls = call(recipe, *SETS, *models, "--stage", "6", "--stop_stage", "8")
+    assert [c[0] for c in calls] == ["train", "decode_stages"]  # not without --use_lm true
+    _, calls = call(recipe, *SETS, *models, "--stage", "6", "--stop_stage", "8", "--use_lm",
+                    "true", "--tune_scales", "true", "--ngram_order", "4")  # fmt: skip
+    assert [c[0] for c in calls] == ["train_ngram", "train", "train_lm", "decode_stages"]
+    ngram, _, neural, decode = calls
+    assert option(ngram, "--out") == "exp/ngram/word_4gram.arpa" and option(ngram, "--order") == "4"
+    assert option(ngram, "--text") == option(neural, "--train_text") == "dump/raw/org/tr/text"
+    assert option(neural, "--lm_exp") == "exp/train_lm_char"
+    start = decode.index("--lm") + 1
+    assert decode[start : start + 3] == [
+        "word:exp/ngram/word_4gram.arpa",
+        "ngram:own.arpa:0.3",
+        "espnet:exp/train_lm_char/valid.loss.ave.pth",
+    ]
+    assert option(decode, "--tune_scales") == "true"
+
+
+def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:
+    given = [*SETS, "--stage", "7", "--stop_stage", "7", "--use_lm", "true", "--token_arpa", "train"]
+    _, calls = call(recipe, *given, "--token_type", "bpe")
+    assert option(calls[0], "--units") == "bpe"
+    assert option(calls[0], "--bpemodel") == "data/token_list/bpe_unigram500/bpe.model"
+    assert option(calls[0], "--out") == "exp/ngram/bpe_unigram500_3gram.arpa"
+    _, calls = call(recipe, *given, "--token_type", "phn", "--lm_train_text", "more")
+    assert option(calls[0], "--lexicon") == "data/token_list/phn/lexicon.txt"
+    assert option(calls[0], "--text") == "more"

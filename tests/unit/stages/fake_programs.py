@@ -152,8 +152,26 @@ def run(name: str, given: dict[str, list[str]]) -> int:
     if name == "nbest":
         files = {"nbest": "2 1 1 V 3", "nbest_lm": "-1 -2", "nbest_risk": "0 1"}
         return per_utterance(given, files)
-    text = {f"1best_recog/{n}": "A V" for n in ("text", "token", "token_int", "score")}
-    return per_utterance(given, text)
+    return decode(given)
+
+
+def decode(given: dict[str, list[str]]) -> int:
+    """Hypothesis n says "A" n times; the options in effect are left in search.yaml."""
+    settings = load_yaml(given["config"][0]) if "config" in given else {}
+    settings["lm"] = given.get("lm", settings.get("lm", []))
+    for name, kind in (("nbest", int), ("ilm_scale", float)):
+        settings[name] = kind(given.get(name, [settings.get(name, 1)])[-1])
+    files = {}
+    for n in range(1, settings["nbest"] + 1):
+        parts = {"am": -n, "ilm": -n, "pronunciation": 0, "lms": [-n] * len(settings["lm"])}
+        score = json.dumps(parts)
+        values = (" ".join("A" * n), "A", "1", f"-{n}", score)
+        names = ("text", "token", "token_int", "score", "score_parts")
+        for name, value in zip(names, values, strict=True):
+            files[f"{n}best_recog/{name}"] = value
+            (Path(given["output_dir"][0]) / f"{n}best_recog").mkdir(parents=True, exist_ok=True)
+    (Path(given["output_dir"][0]) / "search.yaml").write_text(json.dumps(settings))
+    return per_utterance(given, {**files, "word_times": "0.1 0.2 A 0.9", "timing": "2 0.1 0.1 0"})
 
 
 if __name__ == "__main__":
