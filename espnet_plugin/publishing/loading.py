@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.publishing.elsewhere import reachable
 from espnet_plugin.publishing.package import CONFIG, META, MODEL, read_mapping
 from espnet_plugin.publishing.sources import find_model, open_package
 from espnet_plugin.publishing.view import loadable
@@ -51,6 +52,7 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
     if path.suffix == ".pth" or (path.is_dir() and not (path / META).is_file()):
         found = find_model(str(source))
         stage = found.model_file.parent.name
+        found = reachable(found, cache)
         return Pretrained(found.model_file, found.train_config, {}, stage=stage)
     package = loadable(open_package(source, cache), cache)
     read_weights(package.model_file)

@@ -60,7 +60,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _check_references(root: Path, name: str, members: Mapping[str, Path]) -> None:
-    for key, value in _strings(read_mapping(root / name)):
+    for key, value in strings(read_mapping(root / name)):
         if key in FILE_KEYS and value and value not in members:
             raise ValueError(
                 f"{root / name}: {key} names {value}, which the package lacks; pack the model "
@@ -68,10 +68,11 @@ def _check_references(root: Path, name: str, members: Mapping[str, Path]) -> Non
             )
 
 
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings of plain data, each with the key that it stands under."""
     if isinstance(value, dict):
         for inner_key, inner in value.items():
-            yield from _strings(inner, str(inner_key))
+            yield from strings(inner, str(inner_key))
     elif isinstance(value, str):
         yield key, value
 
