@@ -207,13 +207,14 @@ class BeamSearch:
 
     def _rnnt(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
         options = self._options
-        level, levels, ended = beam, beam, beam.score.new_empty(beam.batch, 0)
+        level, levels = beam, []
+        ended, keys = beam.score[:, :0], beam.key.view_as(beam.score)[:, :0]
         for emitted in range(options.max_symbols + 1):
             stay, labels = self._scores(level, encoder)
-            levels = level if emitted == 0 else levels.joined(level)
+            levels.append(level)
             ended = torch.cat([ended, stay], 1)  # [B, hypotheses of all levels]
+            keys = torch.cat([keys, self._keys(level).view_as(stay)], 1)
             if emitted > 0:
-                keys = self._keys(levels).view_as(ended)
                 ended = recombine(ended, keys, options.semiring)
             score, slots = ended.topk(min(options.beam, ended.shape[1]), 1)
             if emitted == options.max_symbols:
@@ -232,7 +233,7 @@ class BeamSearch:
             else:
                 level = self._extend(level, labels, min(width, options.beam), t)
                 level = self._with_bonus(level)
-        return levels.take(slots, self._within_beam(score))
+        return Beam.joined(levels).take(slots, self._within_beam(score))
 
     # Building blocks -------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ size, P scorers (internal LM included), V vocabulary with blank.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -71,24 +72,27 @@ class Beam:
         span = slice(start * self.width, end * self.width)
         return self._map(lambda part: part[span], self.score[start:end], self.width)
 
-    def joined(self, other: Beam) -> Beam:
-        """Both beams' hypotheses side by side: K_1 + K_2 each."""
+    @staticmethod
+    def joined(beams: Sequence[Beam]) -> Beam:
+        """The hypotheses of all beams side by side: K = K_1 + K_2 + ..."""
+        first = beams[0]
+        if len(beams) == 1:
+            return first
 
-        def join(first: Any, second: Any) -> Any:
-            if first is None:
+        def join(parts: Sequence[Any]) -> Any:
+            if parts[0] is None:
                 return None
-            if isinstance(first, tuple):
-                return tuple(join(a, b) for a, b in zip(first, second, strict=True))
-            halves = [
-                first.view(self.batch, self.width, *first.shape[1:]),
-                second.view(self.batch, other.width, *second.shape[1:]),
+            if isinstance(parts[0], tuple):
+                return tuple(join(group) for group in zip(*parts, strict=True))
+            blocks = [
+                part.view(first.batch, beam.width, *part.shape[1:])
+                for part, beam in zip(parts, beams, strict=True)
             ]
-            return torch.cat(halves, 1).flatten(0, 1)
+            return torch.cat(blocks, 1).flatten(0, 1)
 
-        joint = {name: join(getattr(self, name), getattr(other, name)) for name in _ROW_FIELDS}
-        return Beam(
-            width=self.width + other.width, score=torch.cat([self.score, other.score], 1), **joint
-        )
+        joint = {name: join([getattr(beam, name) for beam in beams]) for name in _ROW_FIELDS}
+        score = torch.cat([beam.score for beam in beams], 1)
+        return Beam(width=score.shape[1], score=score, **joint)
 
     def _map(self, function: Any, score: Tensor, width: int) -> Beam:
         mapped = {name: map_state(getattr(self, name), function) for name in _ROW_FIELDS}

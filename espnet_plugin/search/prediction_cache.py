@@ -101,21 +101,28 @@ class ContextCache:
 
     def _lookup(self, contexts: Tensor) -> Tensor:
         codes = (contexts * self._powers).sum(1)  # [R]
-        wanted = torch.unique(codes)
-        missing = wanted[~torch.isin(wanted, self._codes)]
-        if missing.numel():
-            labels = (
-                missing[:, None]
-                // self._powers
-                % self._powers.new_tensor(self._joint.output.weight.shape[0])
-            )
-            rows = self._joint.prediction_proj(self._prediction.forward_context(labels))
-            numbers = torch.arange(len(missing), device=missing.device) + len(self._rows)
-            self._rows = torch.cat([self._rows.to(rows), rows])
-            codes_now = torch.cat([self._codes, missing])
-            self._codes, order = codes_now.sort()
-            self._row_of_code = torch.cat([self._row_of_code, numbers])[order]
-        return self._rows[self._row_of_code[torch.searchsorted(self._codes, codes)]]
+        place, known = self._find(codes)
+        if not bool(known.all()):
+            self._compute(torch.unique(codes[~known]))
+            place, _ = self._find(codes)
+        return self._rows.index_select(0, self._row_of_code[place])
+
+    def _find(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Places of codes [R] in the sorted list, and which of them are in it."""
+        if not len(self._codes):
+            return codes, torch.zeros_like(codes, dtype=torch.bool)
+        place = torch.searchsorted(self._codes, codes).clamp_max(len(self._codes) - 1)
+        return place, self._codes[place] == codes
+
+    def _compute(self, missing: Tensor) -> None:
+        """Rows of new codes."""
+        vocab_size = self._joint.output.weight.shape[0]
+        labels = missing[:, None] // self._powers % vocab_size
+        rows = self._joint.prediction_proj(self._prediction.forward_context(labels))
+        numbers = torch.arange(len(missing), device=missing.device) + len(self._rows)
+        self._rows = torch.cat([self._rows.to(rows), rows])
+        self._codes, order = torch.cat([self._codes, missing]).sort()
+        self._row_of_code = torch.cat([self._row_of_code, numbers])[order]
 
 
 class RecurrentCache:
