@@ -49,7 +49,7 @@ TINY = {
         "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 15},
         "viterbi": {"loss": "viterbi", "max_epoch": 4},
         "full_sum": {"loss": "full_sum", "max_epoch": 6},
-        "mbr": {"loss": "mbr", "max_epoch": 1},
+        "mbr": {"loss": "mbr", "max_epoch": 1, "optim_conf": {"lr": 1.0e-5}},
     },
     "alignment": {"source": "encoder", "prior_scale": 0.3, "batch_size": 16},
     "nbest": {"nbest": 2, "beam_size": 2, "batch_size": 16},
