@@ -55,7 +55,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--utterance_seconds", type=float, default=12.0, help="mean length to assume")
     add("--labels_per_second", type=float, default=10.0, help="to assume")
     add("--vocab_size", type=int, default=81, help="to assume where there is no token list")
-    add("--probe_steps", type=int, default=2, help="steps to measure; 0: none, or an earlier probe")
+    add("--probe_steps", type=int, default=2, help="steps to measure; 0: none")
     add("--probe", type=Path, help="an earlier probe to use (<exp>/plan/probe.json)")
     add("--devices", nargs="+", default=[], help="h200 a100 rtx3090 gtx1080ti: estimates for them")
     add("--utilisation", type=float, default=UTILISATION, help="share of their peak to assume")
@@ -97,8 +97,7 @@ def get_probe(
         return Probe.load(args.probe)
     if args.probe_steps > 0:
         return run_probe(stages, train, options, args.probe_steps, folder, print)
-    path = folder / "probe.json"
-    return Probe.load(path) if path.exists() else None
+    return None
 
 
 def too_large(estimates: Sequence[StageEstimate], probe: Probe | None) -> list[str]:

@@ -125,15 +125,20 @@ def probe_lines(probe: Probe, estimates: Sequence[StageEstimate], train: DataSiz
     return lines
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
-    """Columns aligned with spaces, or a Markdown table."""
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    markdown: bool = False,
+    left: int = 2,
+) -> str:
+    """Columns aligned with spaces, the first ``left`` to the left, or a Markdown table."""
     if markdown:
         lines = ["| " + " | ".join(row) + " |" for row in (headings, *rows)]
         return "\n".join([lines[0], "|" + " --- |" * len(headings), *lines[1:]])
     widths = [max(len(row[n]) for row in (headings, *rows)) for n in range(len(headings))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if n < 2 else cell.rjust(width)
+            cell.ljust(width) if n < left else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in (headings, *rows)

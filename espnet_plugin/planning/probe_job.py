@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,8 @@ def run_probe(
 ) -> Probe:
     """Measure ``steps`` training steps of every stage on this machine's CPU or first GPU.
 
-    With a job submission command (``train_cmd``) the probe runs where training would.
+    With a job submission command (``train_cmd``) the probe runs where training would. A result
+    for the very same configurations and batches is used again.
 
     Args:
         folder: for configurations, log and ``probe.json``.
@@ -45,7 +47,7 @@ def run_probe(
         ValueError: the stages' options are impossible.
         ChildFailed: the probe ended with an error.
     """
-    spec = {
+    spec: dict[str, Any] = {
         "ngpu": min(1, options.ngpu),
         "steps": steps,
         "output": str(folder / "probe.json"),
@@ -57,8 +59,14 @@ def run_probe(
             for stage in stages
         },
     }
+    configs = "".join((folder / f"{s.name}.yaml").read_text(encoding="utf-8") for s in stages)
+    spec["configs"] = hashlib.sha256(configs.encode()).hexdigest()
     path, log = folder / "spec.json", folder / "probe.log"
-    write_atomically(path, json.dumps(spec, indent=1) + "\n")
+    text = json.dumps(spec, indent=1) + "\n"
+    if (folder / "probe.json").exists() and path.exists() and path.read_text() == text:
+        return Probe.load(folder / "probe.json")  # measured before, and nothing changed
+    (folder / "probe.json").unlink(missing_ok=True)
+    write_atomically(path, text)
     log.unlink(missing_ok=True)
     names = ", ".join(stage.name for stage in stages)
     show(f"probing {steps} steps of {names} (log: {log})")

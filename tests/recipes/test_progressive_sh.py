@@ -33,7 +33,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def call(
-    recipe: Path, *options: str, fail_at: str = "nothing"
+    recipe: Path, *options: str, fail_at: str = "nothing", everything: bool = False
 ) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
     """Run progressive.sh; returns the result and the programs called, with their arguments."""
     calls = recipe / "calls"
@@ -54,7 +54,9 @@ def call(
         env={**os.environ, "FAIL_AT": fail_at},
     )
     lines = calls.read_text().splitlines() if calls.exists() else []
-    return result, [line.removeprefix("-m espnet_plugin.bin.").split() for line in lines]
+    programs = [line.removeprefix("-m espnet_plugin.bin.").split() for line in lines]
+    # doctor and plan come before everything else and before training; they have their own test
+    return result, [p for p in programs if everything or p[0] not in ("doctor", "plan")]
 
 
 def option(call: list[str], name: str) -> str:
@@ -87,6 +89,20 @@ def test_all_steps_in_order(recipe: Path) -> None:
     assert "report/report.md" in result.stdout
     assert option(calls[-1], "--exp") == "exp/train_progressive_raw_char"
     assert option(calls[-1], "--valid_data") == "dump/raw/dev"
+
+
+def test_doctor_comes_first_and_plan_before_training(recipe: Path) -> None:
+    _, calls = call(recipe, *SETS, "--train_hours", "960", "--ngpu", "2", everything=True)
+    assert [c[0] for c in calls].index("plan") + 1 == [c[0] for c in calls].index("train")
+    doctor, plan = calls[0], next(c for c in calls if c[0] == "plan")
+    assert doctor[0] == "doctor" and option(doctor, "--train_hours") == "960"
+    assert option(doctor, "--ngpu") == "2" and option(plan, "--probe_steps") == "2"
+    _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", everything=True)
+    assert option(calls[1], "--probe_steps") == "0"  # a CPU's small recipe does not wait for it
+    result, calls = call(recipe, *SETS, fail_at="doctor", everything=True)
+    assert result.returncode == 2 and len(calls) == 1 and "--skip_doctor true" in result.stderr
+    _, calls = call(recipe, *SETS, "--skip_doctor", "true", fail_at="doctor", everything=True)
+    assert calls[0][0] == "format_data"
 
 
 def test_stage_and_stop_stage_and_skips(recipe: Path) -> None:
@@ -202,7 +218,7 @@ def test_a_failing_step_ends_the_recipe(recipe: Path) -> None:
 )
 def test_bad_options(recipe: Path, options: list[str], message: str) -> None:
     result = subprocess.run(
-        ["bash", "progressive.sh", *SETS, "--preload", "false", *options],
+        ["bash", "progressive.sh", *SETS, "--preload=false", "--skip_doctor=true", *options],
         cwd=recipe,
         capture_output=True,
         text=True,
@@ -255,7 +271,8 @@ def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
 
 
 def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:
-    given = [*SETS, "--stage", "7", "--stop_stage", "7", "--use_lm", "true", "--token_arpa", "train"]
+    given = [*SETS, "--stage", "7", "--stop_stage", "7", "--use_lm", "true"]
+    given += ["--token_arpa", "train"]
     _, calls = call(recipe, *given, "--token_type", "bpe")
     assert option(calls[0], "--units") == "bpe"
     assert option(calls[0], "--bpemodel") == "data/token_list/bpe_unigram500/bpe.model"

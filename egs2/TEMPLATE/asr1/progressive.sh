@@ -65,6 +65,10 @@ Resources
   --gpu_inference true|false (false)   --train_threads N (the environment's OMP_NUM_THREADS)
   --cmd, --train_cmd "..."     local, or Kaldi-style: "slurm.pl --mem 4G" (cmd.sh)
   --dumpdir DIR (dump)   --expdir DIR (exp)   --python PROGRAM (python3)
+  --train_hours N              hours of training data, for doctor's disk space (not checked)
+  --dump_copies N              how often they will be in the dump folder; 0: audio stays put (1)
+  --probe_steps N              training steps to measure before training (2 with GPUs, else 0)
+  --skip_doctor true|false     begin whatever this machine lacks (false)
   --preload true|false         import ESPnet once for all local steps, on Linux (true)
 EOH
 )
@@ -129,6 +133,10 @@ train_cmd=
 dumpdir=dump
 expdir=exp
 python=python3
+train_hours=
+dump_copies=1
+probe_steps=
+skip_doctor=false
 preload=true
 stage_args=() # --<stage>_args "...", passed on as they are
 
@@ -237,6 +245,19 @@ wanted() {
         *) [ "${skip_eval}" = false ] ;;
     esac
 }
+
+if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
+    options=(--config "${asr_config}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
+        --ngpu "${ngpu}" --num_nodes "${num_nodes}" --nj "${nj}" --quiet true
+        --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --dump_copies "${dump_copies}")
+    if [ -n "${train_hours}" ]; then
+        options+=(--train_hours "${train_hours}")
+    fi
+    if [ "${g2p}" = g2p_en ]; then
+        options+=(--packages espnet-g2p-en)
+    fi
+    run doctor "${options[@]}" || die "this machine lacks something; --skip_doctor true begins all the same"
+fi
 
 if wanted 1; then
     if [ -f local/data.sh ]; then
@@ -366,6 +387,10 @@ fi
 
 if wanted 6; then
     log "step 6: train stages in ${expdir}/${tag}"
+    if [ -z "${probe_steps}" ]; then
+        probe_steps=$((ngpu > 0 ? 2 : 0))
+    fi
+    run plan "${pipeline[@]}" --probe_steps "${probe_steps}"
     run train "${pipeline[@]}" --force_alignment "${force_alignment}"
 fi
 
