@@ -60,13 +60,13 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
     options = {name: str(package.root / named[name]) for name in _LM_FILES if name in named}
     if package.decoding is not None:
         options = read_mapping(package.decoding)
-    stage = package.extra.get("stage")
+    trained = package.extra.get("stage")
     return Pretrained(
         package.model_file,
         package.train_config,
         options,
         package.decoding,
-        None if stage is None else str(stage),
+        None if trained is None else str(trained),
         package.root,
     )
 

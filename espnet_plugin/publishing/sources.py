@@ -11,7 +11,6 @@ owner/name, owner/name@revision            the same, on the Hugging Face Hub
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from pathlib import Path
 
 from espnet_plugin.corpora.download import download, sha256_of
 from espnet_plugin.publishing.archive import extract
+from espnet_plugin.publishing.cache import cache_folder
 from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
+from espnet_plugin.publishing.view import loadable
 
 HUB = "https://huggingface.co/"
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?$")
@@ -32,15 +33,6 @@ class TrainedModel:
 
     model_file: Path
     train_config: Path
-
-
-def cache_folder() -> Path:
-    """Where packages are unpacked: $ESPNET_PROGRESSIVE_CACHE, else below the user's cache."""
-    given = os.environ.get("ESPNET_PROGRESSIVE_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "espnet_progressive"
 
 
 def is_source(text: str) -> bool:
@@ -88,7 +80,7 @@ def find_model(source: str) -> TrainedModel:
         if (path / PIPELINE_STATE).is_file():
             return stage_model(path, finished_stages(path)[-1])
         return TrainedModel(stage_checkpoint(path), path / "config.yaml")
-    package = open_package(source)
+    package = loadable(open_package(source))
     return TrainedModel(package.model_file, package.train_config)
 
 

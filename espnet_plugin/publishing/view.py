@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from espnet_plugin.publishing.archive import member_path
+from espnet_plugin.publishing.cache import cache_folder
 from espnet_plugin.publishing.package import (
     FILE_KEYS,
     META,
@@ -26,7 +27,6 @@ from espnet_plugin.publishing.package import (
     read_package,
 )
 from espnet_plugin.publishing.portable import replace_members
-from espnet_plugin.publishing.sources import cache_folder
 
 
 def loadable(package: Package, cache: Path | None = None) -> Package:

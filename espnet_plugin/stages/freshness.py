@@ -55,6 +55,8 @@ def fingerprints(
             }
             external = step.stage is None and config.alignment.get("from_file")
             files += [Path(external)] if external else []
+            start = stages[step.start].init_from if step.start is not None else None
+            files += [initial_model(start)] if start is not None else []
             files += named_files(section) if step.kind == "nbest" else []
         files = [path for path in files if path.name != "feats_stats.npz" or path.exists()]
         prints[step.name] = fingerprint(settings, files, [prints[u] for u in step.upstream])

@@ -194,6 +194,10 @@ class Pipeline:
         model = None
         if step.stage is not None and step.kind != "train":
             model = self.exp / step.stage / self.stages[step.stage].checkpoint
+        elif step.start is not None:
+            init = self.stages[step.start].init_from
+            assert init is not None
+            model = initial_model(init)
         if step.kind == "alignment":
             make_alignment(step, self.config, self.options, model, tick, self.show)
         elif step.kind == "nbest":

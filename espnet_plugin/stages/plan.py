@@ -110,6 +110,8 @@ class Step:
         stage: the stage trained, or whose model the job uses (None: an external alignment).
         upstream: names of the steps whose output this one reads.
         data_step: for a train step, the job that made its alignment or N-best lists.
+        start: the stage whose start from outside (`InitFrom.external`) gives the job its model,
+            where no stage before it can.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Step:
     stage: str | None
     upstream: tuple[str, ...]
     data_step: str | None = None
+    start: str | None = None
 
 
 def make_stage(
@@ -219,6 +222,8 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"not come before it (before it: {', '.join(before) or 'nothing'}); "
                 "set init_from: null to start from random parameters"
             )
+        if _brings_model(stage):
+            continue
         if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
             raise ValueError(
                 f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
@@ -238,23 +243,38 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
         )
 
 
+def _brings_model(stage: TrainStage) -> bool:
+    """Whether the model that a stage starts from could also align or recognise its data."""
+    init = stage.init_from
+    return init is not None and init.external and not init.fits_any_vocabulary
+
+
+def _data_source(
+    stage: TrainStage, before: Sequence[TrainStage], config: PipelineConfig
+) -> tuple[str | None, str | None]:
+    """Whose model makes a stage's alignment or N-best lists: (stage before, stage that starts)."""
+    if stage.needs == "alignment" and config.alignment.get("from_file"):
+        return None, None
+    able = [s for s in before if stage.needs == "alignment" or s.loss in ("viterbi", "full_sum")]
+    return (before[-1].name, None) if able else (None, stage.name)
+
+
 def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[Step, ...]:
     """The steps of a validated plan, in the order they run.
 
     An alignment is made once, by the stage before the first one that needs it, and once more
-    where ``alignment.realign.after`` says so; N-best lists likewise are made once.
+    where ``alignment.realign.after`` says so; N-best lists likewise are made once. A first stage
+    that starts from a model of elsewhere has them made by that model.
     """
     steps: list[Step] = []
     data: dict[str, str] = {}
-    previous: str | None = None
     realign = (config.alignment.get("realign") or {}).get("after")
-    for stage in stages:
+    for number, stage in enumerate(stages):
         need = stage.needs
         if need is not None and need not in data:
-            external = need == "alignment" and config.alignment.get("from_file")
-            source = None if external else previous
+            source, start = _data_source(stage, stages[:number], config)
             upstream: tuple[str, ...] = () if source is None else (f"train:{source}",)
-            steps.append(Step(f"job:{need}", need, need, source, upstream))
+            steps.append(Step(f"job:{need}", need, need, source, upstream, start=start))
             data[need] = f"job:{need}"
         init = stage.init_from
         inputs = [f"train:{init.stage}"] if init is not None and init.stage is not None else []
@@ -277,5 +297,4 @@ def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[S
             )
             steps.append(Step("job:realignment", "alignment", "realignment", stage.name, upstream))
             data["alignment"] = "job:realignment"
-        previous = stage.name
     return tuple(steps)

@@ -181,7 +181,10 @@ def test_places_of_models(tmp_path: Path) -> None:
     (tmp_path / "exp/t/pipeline.json").write_text(yaml.safe_dump(state))
     assert find_model(str(tmp_path / "exp/t")).model_file == stage / "valid.loss.ave.pth"
     package = make(tmp_path / "p")
-    assert find_model(str(package)).model_file == package / "model/model.pth"
+    found = find_model(str(package))
+    assert found.model_file.resolve() == package / "model/model.pth"
+    config = yaml.safe_load(found.train_config.read_text())
+    assert Path(config["normalize_conf"]["stats_file"]).is_absolute()
 
 
 @pytest.mark.parametrize(

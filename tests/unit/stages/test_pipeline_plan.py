@@ -106,6 +106,22 @@ def test_models_from_elsewhere() -> None:
         init({"model": "m.zip", "file": "x.pth"})
 
 
+def test_a_first_stage_has_its_data_made_by_the_model_it_starts_from() -> None:
+    cfg = config({"viterbi": {"init_from": "m.zip"}, "mbr": {}}, alignment={"source": "transducer"})
+    steps = {step.name: step for step in build_steps(make_plan(cfg), cfg)}
+    assert list(steps) == ["job:alignment", "train:viterbi", "job:nbest", "train:mbr"]
+    job = steps["job:alignment"]
+    assert (job.stage, job.start, job.upstream) == (None, "viterbi", ())
+    assert (steps["job:nbest"].stage, steps["job:nbest"].start) == ("viterbi", None)
+    alone = config({"mbr": {"init_from": "owner/name"}})
+    assert build_steps(make_plan(alone), alone)[0].start == "mbr"
+    after_aligner = config({"align": {}, "mbr": {"init_from": "owner/name"}})
+    assert build_steps(make_plan(after_aligner), after_aligner)[1].start == "mbr"
+    encoder = config({"mbr": {"init_from": {"model": "m.zip", "parts": "encoder"}}})
+    with pytest.raises(ValueError, match="needs N-best lists, but no transducer stage"):
+        make_plan(encoder)
+
+
 def test_init_from_on_the_command_line() -> None:
     changed = with_init(config(ALL), "viterbi", "m.zip", "encoder")
     plan = {stage.name: stage for stage in make_plan(changed)}
