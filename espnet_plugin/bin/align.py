@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,18 +165,20 @@ def align(args: argparse.Namespace) -> None:
     run_batches(args, train_args, ("alignment", "score"), process)
 
 
-@torch.no_grad()
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    from espnet_plugin.tasks.batch_job import start_logging
-
-    args = get_parser().parse_args(cmd)
-    start_logging(args)
+def run(args: argparse.Namespace) -> None:
+    """Estimate the prior, or align."""
     if args.prior_only:
         estimate_prior(args)
     else:
         align(args)
 
 
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    from espnet_plugin.tasks.batch_job import run_job
+
+    return run_job(get_parser(), run, cmd)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-
-import torch
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,16 +36,13 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@torch.no_grad()
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    from espnet_plugin.tasks.batch_job import start_logging
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    from espnet_plugin.tasks.batch_job import run_job
     from espnet_plugin.tasks.decode_job import decode_to_folder
 
-    args = get_parser().parse_args(cmd)
-    start_logging(args)
-    decode_to_folder(args)
+    return run_job(get_parser(), decode_to_folder, cmd)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

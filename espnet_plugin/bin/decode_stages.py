@@ -10,20 +10,21 @@ and N folders <n>best_recog; with --tune_scales true, <expdir>/<tag>/scales/<tra
 from __future__ import annotations
 
 import argparse
-import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.pipeline_options import parse_with_stage_args, run_options, str2bool
+from espnet_plugin.bin.console import run_command, show
+from espnet_plugin.bin.pipeline_options import (
+    parse_with_stage_args,
+    pipeline_config,
+    run_options,
+    str2bool,
+)
 from espnet_plugin.bin.train import get_parser as train_parser
-from espnet_plugin.bin.train import show, terminate
 from espnet_plugin.data.lm_spec import parse_lm, with_start_scales
-from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.decoding import Decoding, decode, default_tag, finished_stages
 from espnet_plugin.stages.pipeline import Pipeline
-from espnet_plugin.stages.process import ChildFailed
 from espnet_plugin.stages.tuning import tuned_configs
 
 
@@ -71,7 +72,7 @@ def run(cmd: Sequence[str]) -> None:
     config: Path | None = args.inference_config
     if config is not None and not config.is_file():
         raise ValueError(f"{config}: no such decoding configuration")
-    pipeline = Pipeline(load_pipeline_config(args.config), run_options(args, stage_args), show=show)
+    pipeline = Pipeline(pipeline_config(args), run_options(args, stage_args), show=show)
     stages = finished_stages(pipeline, args.decode_stages)
     overrides = language_models(args.lm, args.tune_scales)
     tag = args.inference_tag or default_tag(config) + ("_lm" if overrides else "")
@@ -86,21 +87,8 @@ def run(cmd: Sequence[str]) -> None:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 (a process failed), 2 (user error) or 130 (Ctrl-C)."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        run(list(sys.argv[1:] if cmd is None else cmd))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    except ChildFailed as error:
-        logging.error("%s", error)
-        return 1
-    except KeyboardInterrupt:
-        logging.error("interrupted; the same command continues from here")
-        return 130
-    return 0
+    """Run the command; returns its exit status, see `run_command`."""
+    return run_command(lambda: run(list(sys.argv[1:] if cmd is None else cmd)))
 
 
 if __name__ == "__main__":

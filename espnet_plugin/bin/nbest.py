@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -100,15 +99,12 @@ def write_nbest(args: argparse.Namespace) -> None:
     run_batches(args, train_args, ("nbest", "nbest_lm", "nbest_risk"), process)
 
 
-@torch.no_grad()
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    from espnet_plugin.tasks.batch_job import start_logging
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after a user error."""
+    from espnet_plugin.tasks.batch_job import run_job
 
-    args = get_parser().parse_args(cmd)
-    start_logging(args)
-    write_nbest(args)
+    return run_job(get_parser(), write_nbest, cmd)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -127,6 +127,22 @@ def read_lexicon(path: str | Path, *, probabilities: bool = False) -> Lexicon:
             probability, or a probability where none was announced.
     """
     path = Path(path)
+    weighted = _read_weighted(path, probabilities)
+    return Lexicon({word: tuple(variants) for word, variants in weighted.items()}, str(path))
+
+
+def read_weights(path: Path) -> dict[str, list[float]]:
+    """Probabilities of a lexicon's variants, in the order of ``read_lexicon(probabilities=True)``.
+
+    Raises:
+        ValueError: see `read_lexicon`.
+    """
+    weighted = _read_weighted(path, probabilities=True)
+    return {word: list(variants.values()) for word, variants in weighted.items()}
+
+
+def _read_weighted(path: Path, probabilities: bool) -> dict[str, dict[Pronunciation, float]]:
+    """Words, and their variants with weights, the likeliest first."""
     if not path.is_file():
         raise ValueError(f"{path}: no such lexicon; lines are `word phoneme phoneme ...`")
     entries: dict[str, dict[Pronunciation, float]] = {}
@@ -151,11 +167,10 @@ def read_lexicon(path: str | Path, *, probabilities: bool = False) -> Lexicon:
         target = merged.setdefault(plain if plain in entries else word, {})
         for pronunciation, weight in variants.items():
             target.setdefault(pronunciation, weight)
-    ordered = {  # sorted() is stable: without probabilities the file's order stays
-        word: tuple(sorted(variants, key=lambda variant: -variants[variant]))
+    return {  # sorted() is stable: without probabilities the file's order stays
+        word: dict(sorted(variants.items(), key=lambda variant: -variant[1]))
         for word, variants in merged.items()
     }
-    return Lexicon(ordered, str(path))
 
 
 def write_lexicon(path: Path, lexicon: Lexicon) -> None:

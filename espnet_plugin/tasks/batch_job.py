@@ -224,6 +224,23 @@ def run_batches(
     tables.close()
 
 
+def run_job(
+    parser: argparse.ArgumentParser,
+    job: Callable[[argparse.Namespace], None],
+    cmd: Sequence[str] | None,
+) -> int:
+    """A job's command line; returns 0, or 2 after a user error, which is logged in one line."""
+    args = parser.parse_args(cmd)
+    try:
+        start_logging(args)
+        with torch.no_grad():
+            job(args)
+    except ValueError as error:
+        logging.error("%s", error)
+        return 2
+    return 0
+
+
 def in_batches(keys: Sequence[str], size: int) -> list[list[str]]:
     """Consecutive groups of `size` keys.
 

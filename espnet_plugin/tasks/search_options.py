@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet2.utils.types import str2bool
+
 from espnet_plugin.data.lm_spec import lm_specs, parse_lm
+from espnet_plugin.search.word_lm import LOOK_AHEADS
 
 SEARCHES = ("beam", "greedy", "lexicon", "encoder")
 ILM_METHODS = ("zero_encoder", "density_ratio", "lodr")
@@ -46,7 +49,13 @@ def add_search_arguments(
     add("--nbest", type=int, default=1)
     add("--max_symbols", type=int, default=5, help="labels per frame (rnnt)")
     add("--score_beam", type=float, default=None, help="nats below the best")
-    add("--recombination", choices=["history", "context"], default="history")
+    add(
+        "--recombination",
+        choices=["history", "context"],
+        default="history",
+        help="context: hypotheses that no model can tell apart any more are added up as well",
+    )
+    add("--semiring", choices=["full_sum", "max"], default="full_sum", help="max: best single path")
     add("--blank_penalty", type=float, default=0.0)
     _add_lm_arguments(parser)
     _add_lexicon_arguments(parser)
@@ -87,11 +96,17 @@ def _add_lm_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_lexicon_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("search lexicon").add_argument
     add("--lexicon", type=Path, help="words with pronunciations")
+    add(
+        "--lexicon_probabilities",
+        type=str2bool,
+        default=False,
+        help="the lexicon's second column is the probability of a pronunciation",
+    )
     add("--pronunciation_scale", type=float, default=1.0)
     add("--word_end_beam", type=float, default=None, help="nats below the frame's best word end")
     add(
         "--look_ahead",
-        choices=["ngram", "unigram", "none"],
+        choices=LOOK_AHEADS,
         default="ngram",
         help="of the word models into words; unigram is cheaper for a large vocabulary",
     )
@@ -113,6 +128,8 @@ def check_search_options(args: argparse.Namespace) -> None:
         raise ValueError("language models of kind espnet-text can only rescore N-best lists")
     if args.search in ("greedy", "encoder") and (specs or args.ilm_scale is not None):
         raise ValueError(f"search {args.search} uses no language model; use beam or lexicon")
+    if args.look_ahead not in LOOK_AHEADS:
+        raise ValueError(f"look_ahead must be one of {LOOK_AHEADS}, got {args.look_ahead!r}")
     if args.search == "lexicon" and args.lexicon is None:
         raise ValueError("--search lexicon needs --lexicon FILE, the words to recognise")
     if args.ilm_method not in ILM_METHODS:

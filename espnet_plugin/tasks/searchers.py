@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_plugin.data.lexicon import mark_word_end, read_lexicon
+from espnet_plugin.data.lexicon import mark_word_end, read_lexicon, read_weights
 from espnet_plugin.data.lm_spec import LmSpec, lm_specs, parse_lm
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis
@@ -88,6 +88,7 @@ def _beam_options(args: argparse.Namespace, model: ProgressiveTransducerModel) -
         topology=model.topology,
         ilm_scale=args.ilm_scale if args.ilm_method == "zero_encoder" else None,
         recombination=args.recombination,
+        semiring=args.semiring,
         score_beam=args.score_beam,
         max_symbols=args.max_symbols,
         blank_penalty=args.blank_penalty,
@@ -137,9 +138,15 @@ def _encoder(model: ProgressiveTransducerModel) -> Searcher:
     return search
 
 
-def spell(train_args: argparse.Namespace, lexicon: Path) -> dict[str, list[list[str]]]:
-    """Label sequences of every word: its pronunciations, or its spelling in the model's units."""
-    words = read_lexicon(lexicon)
+def spell(
+    train_args: argparse.Namespace, lexicon: Path, probabilities: bool = False
+) -> dict[str, list[list[str]]]:
+    """Label sequences of every word: its pronunciations, or its spelling in the model's units.
+
+    Raises:
+        ValueError: a broken lexicon, or units in which words cannot be spelled.
+    """
+    words = read_lexicon(lexicon, probabilities=probabilities)
     if getattr(train_args, "preprocessor", None) == "lexicon":
         return {
             word: [list(mark_word_end(variant)) for variant in variants]
@@ -157,6 +164,14 @@ def spell(train_args: argparse.Namespace, lexicon: Path) -> dict[str, list[list[
     )
 
 
+def _weights(
+    args: argparse.Namespace, train_args: argparse.Namespace
+) -> dict[str, list[float]] | None:
+    """Probabilities of pronunciations; a spelling has none."""
+    pronounced = getattr(train_args, "preprocessor", None) == "lexicon"
+    return read_weights(args.lexicon) if args.lexicon_probabilities and pronounced else None
+
+
 def _lexicon(
     args: argparse.Namespace,
     model: ProgressiveTransducerModel,
@@ -166,17 +181,19 @@ def _lexicon(
 ) -> Searcher:
     device = next(model.parameters()).device
     space = SPACE if train_args.token_type == "char" else None
-    entries = lexicon_entries(spell(train_args, args.lexicon), model.token_list, space=space)
+    spelled = spell(train_args, args.lexicon, args.lexicon_probabilities)
+    entries = lexicon_entries(spelled, model.token_list, _weights(args, train_args), space=space)
     tree = PrefixTree(entries, vocab_size=model.vocab_size, device=device)
     of_words = {
         number: read_word_model(spec.path, device)
         for number, spec in enumerate(specs)
         if spec.kind == "word"
     }
-    parts = [(WordNgram(m, tree.words), float(specs[i].scale or 0.0)) for i, m in of_words.items()]
+    scales = [float(spec.scale or 0.0) for spec in specs]
+    parts = [(WordNgram(m, tree.words), scales[i]) for i, m in of_words.items()]
     scorers = [
-        (label_scorer(spec, model.token_list, train_args, device), float(spec.scale or 0.0))
-        for spec in specs
+        (label_scorer(spec, model.token_list, train_args, device), scale)
+        for spec, scale in zip(specs, scales, strict=True)
         if spec.kind != "word"
     ]
     words = LexiconOptions(
@@ -199,15 +216,22 @@ def _lexicon(
         found = engine.search(frames, lengths, nbest)
         if not parts:
             return found
-        return [[_unmixed(h, of_words, len(specs)) for h in hypotheses] for hypotheses in found]
+        return [[_unmixed(h, of_words, scales) for h in hypotheses] for hypotheses in found]
 
     return search
 
 
-def _unmixed(found: Hypothesis, models: dict[int, WordModel], count: int) -> Hypothesis:
-    """Each model's own score in the place where the options name it."""
-    labels = iter(found.lm_scores[:-1])
-    scores = [
-        models[i].sentence(found.words) if i in models else next(labels) for i in range(count)
-    ]
+def _unmixed(
+    found: Hypothesis, models: dict[int, WordModel], scales: Sequence[float]
+) -> Hypothesis:
+    """Each model's own score in the place where the options name it; the mixture comes last."""
+    *labels, mixture = found.lm_scores
+    rest = iter(labels)
+    alone = len(models) == 1 and scales[next(iter(models))] != 0
+    scores = []
+    for i in range(len(scales)):
+        if i not in models:
+            scores.append(next(rest))
+        else:  # asking the model again costs time
+            scores.append(mixture / scales[i] if alone else models[i].sentence(found.words))
     return replace(found, lm_scores=tuple(scores))
