@@ -13,9 +13,10 @@ from pathlib import Path
 import yaml
 
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.publishing.cache import cache_folder
 from espnet_plugin.publishing.package import FILE_KEYS, read_mapping
 from espnet_plugin.publishing.portable import replace_members
-from espnet_plugin.publishing.sources import TrainedModel, cache_folder
+from espnet_plugin.publishing.sources import TrainedModel
 from espnet_plugin.publishing.view import strings
 
 
