@@ -100,23 +100,38 @@ def _read(folder: Path) -> list[Spoken]:
     return spoken
 
 
-def converse(name: str, spoken: Sequence[Spoken], upper: bool = False) -> Conversation:
-    """A call: the first speaker on channel A, another one on B, one after the other."""
+def converse(name: str, spoken: Sequence[Spoken], reference: bool = False) -> Conversation:
+    """A call: the first speaker on channel A, another one on B, one after the other.
+
+    Args:
+        reference: write the text as references are written, and end with segments that say
+            nothing; otherwise as the transcripts are, and end with silence and a noise.
+    """
     first = spoken[0].voice
     turns, pieces, now = [], [], 0.25
-    for one in spoken:
+    for number, one in enumerate(spoken):
         side = "A" if one.voice == first else "B"
         end = now + len(one.samples) / RATE
-        text = one.text.upper() if upper else one.text
+        text = one.text.upper() if reference else marked(one.text, number)
         turns.append(Turn(side, round(now, 2), round(end, 2), text))
         pieces.append((side, round(now * RATE), one.samples))
         now = end + 0.3
-    samples = np.zeros((round(now * RATE), 2), np.int16)
+    texts = ("", "IGNORE_TIME_SEGMENT_IN_SCORING") if reference else ("[silence]", "[noise]")
+    noise = np.random.default_rng(0).normal(0, 500, RATE // 2).astype(np.int16)
+    pieces.append(("B", round(now * RATE), noise))
+    for side, text in zip("AB", texts, strict=True):
+        turns.append(Turn(side, round(now, 2), round(now + 0.5, 2), text))
+    samples = np.zeros((round((now + 0.75) * RATE), 2), np.int16)
     for side, begin, piece in pieces:
         samples[begin : begin + len(piece), 0 if side == "A" else 1] = piece
-    turns.append(Turn("A", round(now - 0.2, 2), round(now - 0.1, 2), "[silence]"))
-    turns.append(Turn("B", round(now - 0.2, 2), round(now - 0.1, 2), "[silence]"))
-    return Conversation(name, turns if not upper else turns[:-2], samples)
+    return Conversation(name, turns, samples)
+
+
+def marked(text: str, number: int) -> str:
+    """The transcripts' marks on some of the words, which are spoken all the same."""
+    first, _, rest = text.partition(" ")
+    marks = (f"[laughter-{first}]", f"{{{first}}}", f"{first}_1", f"[{first}/yes]", first)
+    return f"{marks[number % 5]} {rest}".strip()
 
 
 def spoken_corpus(folder: Path, train: int = 100, evaluation: int = 16) -> Corpus:
@@ -131,7 +146,7 @@ def spoken_corpus(folder: Path, train: int = 100, evaluation: int = 16) -> Corpu
     parts = [test[n::4] for n in range(4)]
     parts.append(speech["dev"])
     names = ["sw_4390", "en_4156", "fsh_60262", "sw_46412", "sw_4777"]
-    made = [converse(name, part, upper=True) for name, part in zip(names, parts, strict=True)]
+    made = [converse(name, part, reference=True) for name, part in zip(names, parts, strict=True)]
     return Corpus(calls, DICTIONARY, made[:2], made[4:], made[2:4], GLM, fisher_text())
 
 

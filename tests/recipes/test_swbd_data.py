@@ -354,3 +354,34 @@ def test_an_incomplete_copy_is_refused_unless_wanted(
     )
     assert done.returncode == 1
     assert "transcripts of 2 conversations, the corpus has 2438" in done.stderr
+
+
+def test_without_paths_the_recipe_says_what_to_set() -> None:
+    empty = {name: value for name, value in os.environ.items() if not name.startswith("SWBD")}
+    done = subprocess.run(
+        ["bash", "local/data.sh"], cwd=RECIPE, env=empty, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "SWBD is empty; set it in db.sh, or give run.sh --swbd" in done.stderr
+
+
+def test_run_sh_tests_on_what_it_has(tmp_path: Path) -> None:
+    for name in ("run.sh", "db.sh"):
+        (tmp_path / name).write_bytes((RECIPE / name).read_bytes())
+    (tmp_path / "progressive.sh").write_text(
+        '#!/bin/bash\nprintf "<%s>" "$SWBD" "$RT03" "$EVAL2000_TEXT" "$@"\n'
+    )
+    (tmp_path / "progressive.sh").chmod(0o755)
+    options = ["--swbd", "a b", "--rt03", "r", "--nj", "3"]
+    environment = {**os.environ, "EVAL2000_AUDIO": "/e", "EVAL2000_TEXT": "/t", "HUB5E01": ""}
+    done = subprocess.run(
+        ["bash", str(tmp_path / "run.sh"), *options],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"<{tmp_path}/a b><{tmp_path}/r></t>")
+    assert "<--test_sets><eval2000  rt03>" in done.stdout
+    assert "<--fs><8000>" in done.stdout and done.stdout.endswith("<--nj><3>")
