@@ -21,6 +21,9 @@ KINDS = ("ngram", "word", "espnet", "espnet-text")
 FORM = "KIND:FILE:SCALE, such as word:lm/3gram.arpa:0.8"
 #: Of models whose scales are still to be tuned, together; the paper's for N-best lists.
 START_SCALE = 0.4
+#: Bytes of an ARPA file, packed or not, from which on KenLM reads it: the tables of our own reader
+#: would take many times as much memory.
+LARGE_ARPA = 200_000_000
 #: Options of decode that name a file which results depend on, besides the language models.
 FILE_OPTIONS = ("lexicon", "ngram_file", "lm_file", "lm_train_config")
 #: Options of decode that hold language models.

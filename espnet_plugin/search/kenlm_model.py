@@ -40,8 +40,8 @@ class KenlmModel:
             import kenlm
         except ImportError as error:
             raise ValueError(
-                f"{path}: reading KenLM's binary format needs the package kenlm "
-                "(`pip install kenlm`); or use the ARPA file"
+                f"{path}: reading KenLM's binary format, or an ARPA file as large as this, needs "
+                "the package kenlm (`pip install kenlm`); or use a smaller ARPA file"
             ) from error
         try:
             self._model: Any = kenlm.Model(str(path))

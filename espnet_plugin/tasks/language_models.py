@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from espnet_plugin.data.lexicon import Lexicon, mark_word_end, read_lexicon
-from espnet_plugin.data.lm_spec import LmSpec
+from espnet_plugin.data.lm_spec import LARGE_ARPA, LmSpec
 from espnet_plugin.search.kenlm_model import BINARY_SUFFIXES, KenlmModel
 from espnet_plugin.search.lm_adapter import LmAdapter
 from espnet_plugin.search.ngram import NgramScorer, WordModel, read_arpa
@@ -30,7 +30,7 @@ def label_style(train_args: argparse.Namespace) -> str | None:
 
 
 def read_word_model(path: Path, device: Any = None) -> WordModel:
-    """N-grams over words, from ARPA by our own reader or from a binary file by KenLM.
+    """N-grams over words: from ARPA by our own reader, binary or large files by KenLM.
 
     Raises:
         ValueError: a missing or damaged file, or KenLM is needed and not installed.
@@ -39,6 +39,8 @@ def read_word_model(path: Path, device: Any = None) -> WordModel:
         return KenlmModel(path, device)
     if not path.is_file():
         raise ValueError(f"{path}: no such language model")
+    if path.stat().st_size >= LARGE_ARPA:
+        return KenlmModel(path, device)
     return read_arpa(path, device)
 
 

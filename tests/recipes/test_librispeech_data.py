@@ -402,6 +402,20 @@ def test_lacking_resources_are_named_before_anything_is_read(
     assert prepare(corpus, "--word_lm", "none") == 0
 
 
+def test_a_large_word_model_needs_kenlm_from_the_start(
+    corpus: Path,
+    prepare: Callable,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    with (corpus.parent / "slr11/4-gram.arpa.gz").open("r+b") as file:
+        file.truncate(10**9)  # sparse: it takes no space
+    assert prepare(corpus) == 1
+    assert "--word_lm 4-gram: a model of 1.00 GB is read by KenLM, which is not" in caplog.text
+    assert prepare(corpus, "--word_lm", "3-gram.pruned.3e-7") == 0
+
+
 def test_a_text_that_was_cut_off_is_named(
     corpus: Path, prepare: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import openslr
 import parts
 from acquire import LIBRISPEECH, Source, acquire
-from language import official_lexicon, prepare_lm_text
+from language import official_lexicon, prepare_lm_text, require_reader
 from parts import Part
 
 from espnet_plugin.corpora.corpus_error import CorpusError
@@ -88,6 +88,12 @@ def write_set(directory: Path, members: Sequence[Part]) -> None:
     logging.info("%s: %d utterances", directory, len(joined.text))
 
 
+def _size(source: Source, resource: openslr.Resource) -> int:
+    """Bytes of a resource: of the user's file, where there is one."""
+    given = source.resources / resource.name if source.resources else None
+    return given.stat().st_size if given and given.is_file() else resource.size or 0
+
+
 def prepare(source: Source, args: argparse.Namespace) -> None:
     """Make everything that the options ask for.
 
@@ -100,6 +106,7 @@ def prepare(source: Source, args: argparse.Namespace) -> None:
     resources = [openslr.LEXICON]
     if args.word_lm != "none":
         resources.append(openslr.WORD_LMS[args.word_lm])
+        require_reader(args.word_lm, _size(source, resources[-1]))
     if args.lm_text:
         resources.append(openslr.LM_TEXT)
     also = openslr.LM_TEXT_UNPACKED if args.lm_text and source.resources is None else 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import logging
 import os
 import time
 import zlib
 from pathlib import Path
 
+from espnet_plugin.corpora.disk_space import gigabytes
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon
+from espnet_plugin.data.lm_spec import LARGE_ARPA
 
 PHONEMES = 39  # ARPAbet without stress; with end-of-word versions, the paper's 78 labels
 _SAY_EVERY = 30.0  # seconds
@@ -43,6 +46,23 @@ def official_lexicon(path: Path, allow_subset: bool = False) -> Lexicon:
         "%s: %d words, %d phonemes", path, len(lexicon.pronunciations), len(lexicon.phonemes)
     )
     return lexicon
+
+
+def require_reader(name: str, size: int) -> None:
+    """Check that the word n-gram can be read when it is wanted, days from now.
+
+    Args:
+        name: of the model, as --word_lm takes it.
+        size: bytes of its file.
+
+    Raises:
+        ValueError: it is too large for our own reader, and KenLM is not installed.
+    """
+    if size >= LARGE_ARPA and importlib.util.find_spec("kenlm") is None:
+        raise ValueError(
+            f"--word_lm {name}: a model of {gigabytes(size)} is read by KenLM, which is not "
+            "installed; `pip install kenlm`, or take --word_lm 3-gram.pruned.1e-7"
+        )
 
 
 def prepare_lm_text(source: Path, target: Path) -> None:
