@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> Path:
 
     if not (args.exp / PIPELINE_STATE).is_file():
         raise ValueError(f"{args.exp}: no pipeline has run here ({PIPELINE_STATE} is missing)")
+    if args.inference_config is not None and not args.inference_config.is_file():
+        raise ValueError(f"{args.inference_config}: no such decoding configuration")
     stage = args.stage or finished_stages(args.exp)[-1]
     model = stage_model(args.exp, stage)
     state = read_mapping(args.exp / PIPELINE_STATE)

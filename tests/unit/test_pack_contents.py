@@ -13,7 +13,7 @@ import yaml
 
 from espnet_plugin.publishing.contents import Contents, collect
 from espnet_plugin.publishing.portable import Places, replace_members
-from espnet_plugin.publishing.sources import stage_model
+from espnet_plugin.publishing.sources import TrainedModel, stage_model
 from espnet_plugin.publishing.subwords import portable_subwords
 from espnet_plugin.stages.state import PipelineState
 
@@ -222,3 +222,10 @@ def test_subwords_without_paths(tmp_path: Path) -> None:
         "word3 and more 42", out_type=str
     )
     assert portable_subwords(text) is None
+    config = {"token_list": ["<blank>"], "token_type": "bpe", "bpemodel": str(model)}
+    trained = write(tmp_path / "exp/full_sum/config.yaml", config)
+    weights = write(tmp_path / "exp/full_sum/m.pth", b"weights")
+    contents = collect(tmp_path / "exp", "full_sum", TrainedModel(weights, trained), None)
+    assert contents.members["model/bpe.model"] == portable
+    packed = yaml.safe_load(texts(contents)["model/config.yaml"])
+    assert packed["bpemodel"] == "model/bpe.model"
