@@ -227,5 +227,7 @@ def test_subwords_without_paths(tmp_path: Path) -> None:
     weights = write(tmp_path / "exp/full_sum/m.pth", b"weights")
     contents = collect(tmp_path / "exp", "full_sum", TrainedModel(weights, trained), None)
     assert contents.members["model/bpe.model"] == portable
-    packed = yaml.safe_load(texts(contents)["model/config.yaml"])
+    written = contents.members["model/config.yaml"]
+    assert isinstance(written, bytes)
+    packed = yaml.safe_load(written)
     assert packed["bpemodel"] == "model/bpe.model"
