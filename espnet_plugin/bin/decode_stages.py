@@ -23,6 +23,7 @@ from espnet_plugin.bin.pipeline_options import (
 )
 from espnet_plugin.bin.train import get_parser as train_parser
 from espnet_plugin.data.lm_spec import parse_lm, with_start_scales
+from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID
 from espnet_plugin.stages.decoding import Decoding, decode, default_tag, finished_stages
 from espnet_plugin.stages.pipeline import Pipeline
 from espnet_plugin.stages.tuning import tuned_configs
@@ -44,6 +45,10 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--tune_scales", type=str2bool, default=False, help="choose scales on --valid_data first"
+    )
+    parser.add_argument("--lm_grid", type=float, nargs="+", default=list(LM_GRID))
+    parser.add_argument(
+        "--ilm_grid", type=float, nargs="+", default=list(ILM_GRID), help="0: no subtraction"
     )
     return parser
 
@@ -78,7 +83,8 @@ def run(cmd: Sequence[str]) -> None:
     tag = args.inference_tag or default_tag(config) + ("_lm" if overrides else "")
     configs = dict.fromkeys(stages, config)
     if args.tune_scales:
-        configs = tuned_configs(pipeline, stages, args.valid_data, config, tag, overrides)
+        grids = {"lm_grid": args.lm_grid, "ilm_grid": args.ilm_grid}
+        configs = tuned_configs(pipeline, stages, args.valid_data, config, tag, overrides, grids)
         overrides = {}  # the tuned YAML has them
     decodings = [
         Decoding(s, d, configs[s], tag, overrides) for s in stages for d in args.decode_data

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.bin.console import run_command
 from espnet_plugin.bin.pipeline_options import (
     add_pipeline_options,
     parse_with_stage_args,
@@ -39,7 +40,6 @@ from espnet_plugin.stages.commands import feature_size
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
-from espnet_plugin.stages.process import ChildFailed
 from espnet_plugin.stages.scheduler import make_plan
 
 
@@ -146,19 +146,15 @@ def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[s
 
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, 1 (does not fit, or the probe failed) or 2 (user error)."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
-        args, stage_args = parse_with_stage_args(get_parser(), cmd)
+    args, stage_args = parse_with_stage_args(get_parser(), cmd)
+
+    def work() -> int:
         problems = report(args, stage_args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    except ChildFailed as error:
-        logging.error("%s", error)
-        return 1
-    for problem in problems:
-        logging.error("%s", problem)
-    return 1 if problems else 0
+        for problem in problems:
+            logging.error("%s", problem)
+        return 1 if problems else 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ Every stage of the YAML has an option of its own with arguments for its training
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 
+from espnet_plugin.bin.console import run_command, show
 from espnet_plugin.bin.pipeline_options import (
     add_pipeline_options,
     parse_with_stage_args,
@@ -26,7 +24,6 @@ from espnet_plugin.bin.pipeline_options import (
     str2bool,
 )
 from espnet_plugin.stages.pipeline import Pipeline
-from espnet_plugin.stages.process import ChildFailed
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -63,41 +60,27 @@ def build_pipeline(
     return Pipeline(config, run_options(args, stage_args), invocation, console), args
 
 
+def run(cmd: Sequence[str]) -> None:
+    """Do what is not done yet.
+
+    Raises:
+        ValueError: user errors.
+        ChildFailed: a stage or a job failed.
+    """
+    pipeline, args = build_pipeline(cmd, show)
+    steps = [step.name for step in pipeline.steps]
+    if args.stop_after is not None and args.stop_after not in steps:
+        raise ValueError(f"--stop_after {args.stop_after}: the steps are {', '.join(steps)}")
+    if args.dry_run:
+        pipeline.check()
+        show("plan: " + " -> ".join(steps))
+    else:
+        pipeline.run(args.stop_after)
+
+
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 (a process failed), 2 (user error) or 130 (Ctrl-C)."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        pipeline, args = build_pipeline(list(sys.argv[1:] if cmd is None else cmd), show)
-        steps = [step.name for step in pipeline.steps]
-        if args.stop_after is not None and args.stop_after not in steps:
-            raise ValueError(f"--stop_after {args.stop_after}: the steps are {', '.join(steps)}")
-        if args.dry_run:
-            pipeline.check()
-            show("plan: " + " -> ".join(steps))
-        else:
-            pipeline.run(args.stop_after)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    except ChildFailed as error:
-        logging.error("%s", error)
-        return 1
-    except KeyboardInterrupt:
-        logging.error("interrupted; the same command continues from here")
-        return 130
-    return 0
-
-
-def show(line: str) -> None:
-    """Print a console line at once, also into a pipe."""
-    print(line, flush=True)
-
-
-def terminate(number: int, frame: FrameType | None) -> None:
-    """Signal handler: ends the program in order."""
-    # As an exception, so that children are stopped and the state is saved on the way out.
-    raise SystemExit(128 + number)
+    """Run the command; returns its exit status, see `run_command`."""
+    return run_command(lambda: run(list(sys.argv[1:] if cmd is None else cmd)))
 
 
 if __name__ == "__main__":

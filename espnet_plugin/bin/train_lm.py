@@ -11,16 +11,13 @@ last finished epoch.
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.train import show, terminate
+from espnet_plugin.bin.console import run_command, show
 from espnet_plugin.stages.lm_training import LmTraining, train_lm
-from espnet_plugin.stages.process import ChildFailed
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -42,10 +39,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 (ESPnet failed), 2 (user error) or 130 (Ctrl-C)."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    """Run the command; returns its exit status, see `run_command`."""
     args = get_parser().parse_args(cmd)
-    signal.signal(signal.SIGTERM, terminate)
     training = LmTraining(
         config=args.config,
         folder=args.lm_exp,
@@ -57,18 +52,11 @@ def main(cmd: Sequence[str] | None = None) -> int:
         ngpu=args.ngpu,
         python=args.python,
     )
-    try:
+
+    def work() -> None:
         train_lm(training, show)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    except ChildFailed as error:
-        logging.error("%s", error)
-        return 1
-    except KeyboardInterrupt:
-        logging.error("interrupted; the same command continues from here")
-        return 130
-    return 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":
