@@ -6,6 +6,7 @@ error rates, and ``decode.yaml``, which the decoding of all sets then takes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from espnet_plugin.data.lm_spec import lm_options, lm_specs
 from espnet_plugin.stages.config import read_yaml
 from espnet_plugin.stages.decoding import Decoding, decode
 from espnet_plugin.stages.pipeline import Pipeline
+from espnet_plugin.stages.state import write_atomically
 
 #: What lists for tuning are made with, where the YAML does not say more.
 LIST_SIZE = 20
@@ -27,6 +29,7 @@ def tuned_configs(
     config: Path | None,
     tag: str,
     overrides: Mapping[str, Any],
+    grids: Mapping[str, Sequence[float]],
 ) -> dict[str, Path | None]:
     """Decoding YAML with tuned scales, for each train stage.
 
@@ -35,6 +38,7 @@ def tuned_configs(
     Args:
         data: the validation set.
         overrides: options of decode that go before the YAML's (the language models).
+        grids: ``lm_grid`` and ``ilm_grid`` of `tune_scales`.
 
     Raises:
         ValueError: bad options or files.
@@ -51,7 +55,7 @@ def tuned_configs(
     decode(pipeline, lists)
     chosen: dict[str, Path | None] = dict.fromkeys(stages, config)
     for made in lists:
-        chosen[made.stage] = _choose(pipeline, made, base)
+        chosen[made.stage] = _choose(pipeline, made, base, grids)
     return chosen
 
 
@@ -65,17 +69,25 @@ def _for_lists(base: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _choose(pipeline: Pipeline, made: Decoding, base: Mapping[str, Any]) -> Path:
-    """Write decode.yaml for one stage, unless its lists have one already."""
+def _choose(
+    pipeline: Pipeline,
+    made: Decoding,
+    base: Mapping[str, Any],
+    grids: Mapping[str, Sequence[float]],
+) -> Path:
+    """Write decode.yaml for one stage, unless its lists have one of the same grids already."""
     from espnet_plugin.scoring.tune_scales import tune_scales
 
     folder = pipeline.exp / made.folder
     target = folder.parent
-    path = target / "decode.yaml"
-    if path.is_file() and path.stat().st_mtime >= (folder / "text").stat().st_mtime:
+    path, note = target / "decode.yaml", target / "grids.json"
+    mark = json.dumps({name: list(values) for name, values in grids.items()}) + "\n"
+    fresh = path.is_file() and path.stat().st_mtime >= (folder / "text").stat().st_mtime
+    if fresh and note.is_file() and note.read_text(encoding="utf-8") == mark:
         return path
     known = {**base, **lm_options(lm_specs(base))}
-    chosen = tune_scales(folder, made.data / "text", target, base=known)
+    chosen = tune_scales(folder, made.data / "text", target, base=known, **grids)
+    write_atomically(note, mark)
     scales = {name: chosen[name] for name in ("lm", "ilm_scale") if name in chosen}
     pipeline.show(f"{made.stage:<10} scales tuned on {made.data.name}: {scales}")
     return path

@@ -55,6 +55,7 @@ Language models (--use_lm true: n-grams are made before step 6, as mbr may want 
   --lm_train_text FILE         Kaldi text (the training set's transcripts)
   --word_arpa_scale S, --token_arpa_scale S, --lm_weight S    scales in step 8, or
   --tune_scales true|false     tune them, and the internal LM's, on the validation set (false)
+  --lm_grid, --ilm_grid "S ..."    scales to try (0 ... 1, 0 ... 0.4); --ilm_grid 0: no subtraction
 Decoding
   --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
   --decode_stages "NAME ..."   train stages to decode with, or: final (all)
@@ -117,6 +118,8 @@ word_arpa_scale=
 token_arpa_scale=
 lm_weight=
 tune_scales=false
+lm_grid=
+ilm_grid=
 inference_config=
 inference_tag=
 decode_stages=
@@ -415,6 +418,10 @@ if wanted 8; then
         options+=(--decode_stages "${names[@]}")
     fi
     options+=(--tune_scales "${tune_scales}")
+    for grid in lm_grid ilm_grid; do
+        read -ra values <<<"${!grid}"
+        [ -z "${values[*]}" ] || options+=("--${grid}" "${values[@]}")
+    done
     if "${use_lm}"; then
         models=()
         if [ -n "${word_ngram}" ]; then
