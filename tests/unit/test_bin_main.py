@@ -14,7 +14,7 @@ from espnet_plugin.bin import main
 BIN = Path(main.__file__).parent
 #: Programs that other programs start, and modules that are no program.
 INTERNAL = {"__init__", "main", "console", "pipeline_options", "preload", "preload_client"}
-INTERNAL |= {"run_many", "check_sets", "asr_inference"}
+INTERNAL |= {"run_many", "check_sets", "asr_inference", "step_probe"}
 
 
 def test_every_program_is_listed_and_every_entry_is_a_program() -> None:
