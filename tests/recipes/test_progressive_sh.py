@@ -255,7 +255,8 @@ def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
     _, calls = call(recipe, *SETS, *models, "--stage", "6", "--stop_stage", "8")
     assert [c[0] for c in calls] == ["train", "decode_stages"]  # not without --use_lm true
     _, calls = call(recipe, *SETS, *models, "--stage", "6", "--stop_stage", "8", "--use_lm",
-                    "true", "--tune_scales", "true", "--ngram_order", "4")  # fmt: skip
+                    "true", "--tune_scales", "true", "--ngram_order", "4", "--lm_grid", "0 0.5",
+                    "--ilm_grid", "0")  # fmt: skip
     assert [c[0] for c in calls] == ["train_ngram", "train", "train_lm", "decode_stages"]
     ngram, _, neural, decode = calls
     assert option(ngram, "--out") == "exp/ngram/word_4gram.arpa" and option(ngram, "--order") == "4"
@@ -268,6 +269,8 @@ def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
         "espnet:exp/train_lm_char/valid.loss.ave.pth",
     ]
     assert option(decode, "--tune_scales") == "true"
+    grid = decode.index("--lm_grid")
+    assert decode[grid + 1 : grid + 5] == ["0", "0.5", "--ilm_grid", "0"]
 
 
 def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:

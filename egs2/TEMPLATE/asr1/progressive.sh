@@ -418,10 +418,14 @@ if wanted 8; then
         options+=(--decode_stages "${names[@]}")
     fi
     options+=(--tune_scales "${tune_scales}")
-    for grid in lm_grid ilm_grid; do
-        read -ra values <<<"${!grid}"
-        [ -z "${values[*]}" ] || options+=("--${grid}" "${values[@]}")
-    done
+    if [ -n "${lm_grid}" ]; then
+        read -ra values <<<"${lm_grid}"
+        options+=(--lm_grid "${values[@]}")
+    fi
+    if [ -n "${ilm_grid}" ]; then
+        read -ra values <<<"${ilm_grid}"
+        options+=(--ilm_grid "${values[@]}")
+    fi
     if "${use_lm}"; then
         models=()
         if [ -n "${word_ngram}" ]; then

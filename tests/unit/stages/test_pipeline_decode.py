@@ -77,6 +77,11 @@ def test_scales_are_tuned_for_each_stage_and_used(corpus: Path, options: list[st
     assert decode_stages.main(tuned) == 0
     assert (scales / "viterbi_x_lm/decode.yaml").stat().st_mtime_ns == stamp
     assert capsys.readouterr().out.count("done before") == 3
+    # another grid sorts the same lists anew
+    grids = ["--ilm_grid", "0.3", "--rerun_stale", "true"]
+    assert decode_stages.main([*tuned, *grids]) == 0
+    used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
+    assert used["ilm_scale"] == 0.3
 
 
 def test_greedy_search_has_no_scales(corpus: Path, options: list[str], caplog) -> None:
