@@ -49,7 +49,10 @@ TINY = {
         "mbr": {"loss": "mbr", "max_epoch": 1},
     },
     "alignment": {"source": "encoder", "prior_scale": 0.3, "batch_size": 16},
-    "nbest": {"nbest": 2, "beam_size": 2, "batch_size": 16},
+    "nbest": {
+        "nbest": 2, "beam_size": 4, "batch_size": 16, "search": "lexicon", "look_ahead": "unigram",
+        "lexicon": "data/token_list/phn/lexicon.txt", "lm": ["word:data/local/word_lm.arpa.gz:0.4"],
+    },
 }  # fmt: skip
 
 

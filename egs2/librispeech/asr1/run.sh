@@ -8,8 +8,8 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --librispeech) corpus=$(realpath -e -- "${2:?}"); shift 2 ;;
         --train_parts) parts=${2:?}; shift 2 ;;
-        --local_data_opts) data_opts=${2?}; shift 2 ;; # added to ours
         --token_type) token_type=${2:?}; shift 2 ;;
+        --local_data_opts) data_opts=${2?}; shift 2 ;; # added to ours
         *) others+=("$1"); shift ;;
     esac
 done
@@ -24,16 +24,14 @@ case "${parts}" in
     460) train_set=train_clean_460 ;;
     *) train_set=train_960 ;;
 esac
-decoding=(--inference_config conf/decode.yaml) word_lm=none
+labels=(--asr_config "conf/train_progressive_subwords${size}.yaml" --nbpe 5000) word_lm=none
 if [ "${token_type}" = phn ]; then
-    word_lm=4-gram decoding=(--inference_config conf/decode_lexicon.yaml --use_lm true
-        --word_arpa data/local/word_lm.arpa.gz --word_arpa_scale 0.8
-        --lexicon data/local/lexicon.txt --g2p g2p_en)
+    labels=(--asr_config "conf/train_progressive${size}.yaml" --lexicon data/local/lexicon.txt
+        --g2p g2p_en --inference_config conf/decode_lexicon.yaml
+        --use_lm true --word_arpa data/local/word_lm.arpa.gz --word_arpa_scale 0.8) word_lm=4-gram
 fi
 
-./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false \
-    --test_sets "dev_clean dev_other test_clean test_other" --fs 16000 \
-    --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
-    --asr_config "conf/train_progressive${size}.yaml" --local_data_opts \
-    "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" \
+./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false --fs 16000 \
+    --test_sets "dev_clean dev_other test_clean test_other" --token_type "${token_type}" "${labels[@]}" \
+    --local_data_opts "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" \
     "$@"
