@@ -104,7 +104,7 @@ class Published:
     speech: Path
     expected: dict[str, Any]
     weights: dict[str, torch.Tensor]
-    tuned: dict[str, torch.Tensor]
+    tuned: dict[str, dict[str, torch.Tensor]]
     recipe: Path
 
 
@@ -190,16 +190,23 @@ def originals(exp: Path, decoding: Path, speech: Path) -> dict[str, Any]:
     }
 
 
-def fine_tune(root: Path, model: Path, python: str) -> dict[str, torch.Tensor]:
-    """One epoch that learns nothing, from the encoder of a packed model."""
-    config = {**CONFIG, "stage_scheduler_conf": {"stages": ["standard"]}}
-    config["base"] = {**CONFIG["base"], "optim": "sgd", "optim_conf": {"lr": 0.0}}
-    config["train_stages"] = {"standard": {**CONFIG["train_stages"]["standard"], "max_epoch": 1}}
+def fine_tune(root: Path, model: Path, python: str) -> dict[str, dict[str, torch.Tensor]]:
+    """Two stages that learn nothing: all of a packed model, which makes the N-best lists, and its
+    encoder alone."""
+    standard = {**CONFIG["train_stages"]["standard"], "max_epoch": 1}
+    config = {
+        "stage_scheduler_conf": {"stages": ["mbr", "standard"]},
+        "base": {**CONFIG["base"], "optim": "sgd", "optim_conf": {"lr": 0.0}},
+        "train_stages": {
+            "mbr": {"loss": "mbr", "max_epoch": 1, "init_from": str(model)},
+            "standard": {**standard, "init_from": {"model": str(model), "parts": ["encoder"]}},
+        },
+        "nbest": {"nbest": 2, "beam_size": 2},
+    }
     (root / "pipeline.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    start = ["--tag", "tuned", "--init_from", str(model), "--init_from_parts", "encoder"]
-    assert train.main(command(root, python, *start)) == 0
-    weights = torch.load(root / "exp/tuned/standard/valid.loss.ave.pth", weights_only=True)
-    return dict(weights)
+    assert train.main(command(root, python, "--tag", "tuned")) == 0
+    files = {stage: root / f"exp/tuned/{stage}/valid.loss.ave.pth" for stage in ("mbr", "standard")}
+    return {stage: dict(torch.load(path, weights_only=True)) for stage, path in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -290,18 +297,23 @@ def test_the_same_bytes_and_no_place_of_the_packing_machine(published: Published
     assert package.extra["stage"] == "full_sum"
 
 
-def test_fine_tuning_took_the_encoder_alone(published: Published) -> None:
-    equal = {
-        name: torch.equal(value, published.weights[name])
-        for name, value in published.tuned.items()
-        if value.is_floating_point() and "running" not in name
-    }
-    taken = ("encoder.", "normalize.")
-    assert all(same for name, same in equal.items() if name.startswith(taken))
+def test_fine_tuning_from_the_file(published: Published) -> None:
+    def equal(stage: str) -> dict[str, bool]:
+        return {
+            name: torch.equal(value, published.weights[name])
+            for name, value in published.tuned[stage].items()
+            if value.is_floating_point() and "running" not in name
+        }
+
+    assert all(equal("mbr").values())
+    standard = equal("standard")
+    assert all(
+        same for name, same in standard.items() if name.startswith(("encoder.", "normalize."))
+    )
     # the encoder's output layer is left as it was made by both trainings, from the same seed
-    made_anew = [name for name in equal if name.startswith(("joint_network.", "decoder."))]
-    assert not all(equal[name] for name in made_anew)
-    assert not equal["joint_network.output.weight"]
+    made_anew = [name for name in standard if name.startswith(("joint_network.", "decoder."))]
+    assert not all(standard[name] for name in made_anew)
+    assert not standard["joint_network.output.weight"]
 
 
 def test_a_packed_model_that_was_tampered_with(published: Published, tmp_path: Path) -> None:
