@@ -70,7 +70,7 @@ Resources
   --dump_copies N              how often they will be in the dump folder; 0: audio stays put (1)
   --probe_steps N              training steps to measure before training (2 with GPUs, else 0)
   --skip_doctor true|false     begin whatever this machine lacks (false)
-  --preload true|false         import ESPnet once for all local steps, on Linux (true)
+  --preload true|false         without GPUs, import ESPnet once for all local steps (true)
 EOH
 )
 
@@ -216,8 +216,9 @@ elif [ "${token_type}" = phn ]; then
 fi
 
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
+# Not with GPUs: CUDA does not survive a fork, and beside a GPU's training the time does not matter.
 if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(uname)" = Linux ] &&
-    [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
+    [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
     preloaded=$(mktemp -d)
     OMP_NUM_THREADS=1 "${python}" -m espnet_plugin.bin.preload "${preloaded}" \
         >"${preloaded}/log" 2>&1 &
