@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -304,7 +305,7 @@ ENGLISH = "LDC2002S09/hub5e_00/english"
         (move("rt03", lambda path: path.parent), "one level too high: data/references/eval03"),
         (move("hub5e01", lambda path: path / "data"), "one level too deep"),
         (move("fisher_p1", lambda path: path.parent), "one level too high: data/trans"),
-        (move("eval2000_text", lambda path: None), "Hub5'00 needs both"),
+        (move("eval2000_audio", lambda path: None), "Hub5'00 needs both"),
     ],
 )  # fmt: skip
 def test_a_broken_copy_stops_with_one_message(
@@ -317,6 +318,7 @@ def test_a_broken_copy_stops_with_one_message(
     assert done.returncode == 1
     assert done.stderr.count(" ERROR ") == 1 and "Traceback" not in done.stderr
     assert message in done.stderr, done.stderr
+    assert re.findall(r"(\d+) problem", done.stderr) in (["1"], []), done.stderr
     assert not (tmp_path / "data").exists()
 
 
