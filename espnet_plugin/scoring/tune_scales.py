@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
-from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lm_spec import LmSpec, lm_options, lm_specs
 from espnet_plugin.data.nbest_lists import read_nbest, read_settings
+
+if TYPE_CHECKING:  # torch is only imported where a grid is searched
+    from espnet_plugin.search import ScalePoint
 
 LM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 ILM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4)
@@ -43,32 +46,14 @@ def tune_scales(
     Raises:
         ValueError: broken or missing files, or a grid that is too large.
     """
-    from espnet_plugin.search import Hypothesis, search_scales
-
     settings = read_settings(lists)
-    entries, references = read_nbest(lists), read_table(text)
-    lost = sorted(entries.keys() - references.keys())
-    if lost:
-        raise ValueError(f"{text}: lacks utterances of {lists}: {' '.join(lost[:10])}")
     specs = lm_specs(settings)
     with_ilm = settings.get("ilm_scale") is not None
     ilm = sorted(ilm_grid) if with_ilm else [0.0]
     size = len(lm_grid) ** len(specs) * len(ilm)
     if size > MAX_POINTS:
         raise ValueError(f"the grid has {size} points; give fewer values with --lm_grid")
-    nbest = [
-        [Hypothesis((), e.score, e.am, e.ilm, e.lms, words=e.words,
-                    pronunciation_score=e.pronunciation) for e in found]
-        for found in entries.values()
-    ]  # fmt: skip
-    points = search_scales(
-        nbest,
-        [references[utt].split() for utt in entries],
-        [sorted(lm_grid)] * len(specs),
-        ilm,
-        units=lambda h: h.words,
-        pronunciation_scale=_pronunciation_scale(settings),
-    )
+    points, utterances = _points(lists, text, settings, [sorted(lm_grid)] * len(specs), ilm)
     best = points[0]
     chosen = dict(base if base is not None else settings)
     if base is None:  # the lists' own length, and what they left out to be quick
@@ -77,7 +62,7 @@ def tune_scales(
     if with_ilm:
         chosen["ilm_scale"] = best.ilm_scale
     scales = {"lm": list(best.lm_scales), "ilm": best.ilm_scale if with_ilm else None}
-    summary = {"scales": scales, "wer": best.rate, "utterances": len(nbest), "lists": str(lists)}
+    summary = {"scales": scales, "wer": best.rate, "utterances": utterances, "lists": str(lists)}
     rows = [(*p.lm_scales, p.ilm_scale if with_ilm else "-", f"{100 * p.rate:.2f}") for p in points]
     write_text_atomically(target / "grid.md", _table(specs, rows, text))
     write_text_atomically(target / "scales.json", json.dumps(summary, indent=1) + "\n")
@@ -87,8 +72,34 @@ def tune_scales(
     return chosen
 
 
-def _pronunciation_scale(settings: Mapping[str, Any]) -> float:
-    return float(settings.get("pronunciation_scale", 0.0))
+def _points(
+    lists: Path,
+    text: Path,
+    settings: Mapping[str, Any],
+    lm_grid: Sequence[Sequence[float]],
+    ilm_grid: Sequence[float],
+) -> tuple[list[ScalePoint], int]:
+    """Every point of the grid, the best first, and the number of utterances."""
+    from espnet_plugin.search import Hypothesis, search_scales
+
+    entries, references = read_nbest(lists), read_table(text)
+    lost = sorted(entries.keys() - references.keys())
+    if lost:
+        raise ValueError(f"{text}: lacks utterances of {lists}: {some(lost)}")
+    nbest = [
+        [Hypothesis((), e.score, e.am, e.ilm, e.lms, words=e.words,
+                    pronunciation_score=e.pronunciation) for e in found]
+        for found in entries.values()
+    ]  # fmt: skip
+    points = search_scales(
+        nbest,
+        [references[utt].split() for utt in entries],
+        lm_grid,
+        ilm_grid,
+        units=lambda h: h.words,
+        pronunciation_scale=float(settings.get("pronunciation_scale", 0.0)),
+    )
+    return points, len(nbest)
 
 
 def _table(specs: Sequence[LmSpec], rows: Sequence[Sequence[object]], text: Path) -> str:

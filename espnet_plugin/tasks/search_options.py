@@ -13,6 +13,8 @@ from espnet_plugin.data.lm_spec import lm_specs, parse_lm
 from espnet_plugin.search.word_lm import LOOK_AHEADS
 
 SEARCHES = ("beam", "greedy", "lexicon", "encoder")
+#: Looking ahead with n-grams asks the model about all words in every new state.
+MANY_WORDS = 20_000
 ILM_METHODS = ("zero_encoder", "density_ratio", "lodr")
 #: Options that `search.yaml` keeps: with them, a result can be made again or sorted anew.
 NO_SEARCH_OPTIONS = (
@@ -107,8 +109,9 @@ def _add_lexicon_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--look_ahead",
         choices=LOOK_AHEADS,
-        default="ngram",
-        help="of the word models into words; unigram is cheaper for a large vocabulary",
+        default=None,
+        help="of the word models into words; default: ngram, for more than "
+        f"{MANY_WORDS} words or with KenLM unigram",
     )
 
 
@@ -128,8 +131,6 @@ def check_search_options(args: argparse.Namespace) -> None:
         raise ValueError("language models of kind espnet-text can only rescore N-best lists")
     if args.search in ("greedy", "encoder") and (specs or args.ilm_scale is not None):
         raise ValueError(f"search {args.search} uses no language model; use beam or lexicon")
-    if args.look_ahead not in LOOK_AHEADS:
-        raise ValueError(f"look_ahead must be one of {LOOK_AHEADS}, got {args.look_ahead!r}")
     if args.search == "lexicon" and args.lexicon is None:
         raise ValueError("--search lexicon needs --lexicon FILE, the words to recognise")
     if args.ilm_method not in ILM_METHODS:

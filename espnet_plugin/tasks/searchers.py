@@ -17,13 +17,14 @@ from espnet_plugin.search import Hypothesis
 from espnet_plugin.search.beam import BeamSearch
 from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.greedy import greedy_search
+from espnet_plugin.search.kenlm_model import KenlmModel
 from espnet_plugin.search.lexicon_search import LexiconOptions, LexiconSearch
 from espnet_plugin.search.ngram import WordModel
 from espnet_plugin.search.prefix_tree import PrefixTree, lexicon_entries
 from espnet_plugin.search.word_lm import WordNgram
 from espnet_plugin.search.word_mixture import WordMixture
 from espnet_plugin.tasks.language_models import label_scorer, read_word_model
-from espnet_plugin.tasks.search_options import SEARCHES, check_search_options
+from espnet_plugin.tasks.search_options import MANY_WORDS, SEARCHES, check_search_options
 
 __all__ = ["SEARCHES", "Searcher", "make_searcher", "models_in_search", "spell"]
 
@@ -196,10 +197,12 @@ def _lexicon(
         for spec, scale in zip(specs, scales, strict=True)
         if spec.kind != "word"
     ]
+    kenlm = any(isinstance(model, KenlmModel) for model in of_words.values())
+    dear = kenlm or len(tree.words) > MANY_WORDS
     words = LexiconOptions(
         lm_scale=1.0,
         pronunciation_scale=args.pronunciation_scale,
-        look_ahead=args.look_ahead,
+        look_ahead=args.look_ahead or ("unigram" if dear else "ngram"),
         word_end_beam=args.word_end_beam,
     )
     engine = LexiconSearch(
