@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -90,20 +91,21 @@ def run(args: argparse.Namespace) -> Path:
     if target.suffix != ".zip":
         raise ValueError(f"--outpath {target}: its name must end in .zip")
     finished = float(state["steps"][f"train:{stage}"].get("finished") or 0)
-    with tempfile.TemporaryDirectory(prefix=".pack.", dir=_made(target.parent)) as scratch:
-        archive = Path(scratch) / target.name
+    scratch = target.with_name(f".{target.name}.packing")
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed run left
+    try:
+        archive = scratch / target.name
+        logging.info("packing %s", model.model_file)
         write_package(contents, archive, finished)
         if args.verify:
+            logging.info("trying the package out")
             data = args.valid_data or recorded_valid_data(state)
             verify(archive, model, decoding, contents, data)
         archive.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     logging.info("%s: %.1f MB", target, target.stat().st_size / 1e6)
     return target
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def decoding_options(exp: Path, state: dict[str, Any], stage: str, tag: str | None) -> Path | None:

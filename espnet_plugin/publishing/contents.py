@@ -68,7 +68,10 @@ class Contents:
         """
         path = self.locate(source)
         if not path.is_file():
-            raise ValueError(f"{source}: no such file, but the model needs it")
+            raise ValueError(
+                f"{source}: no such file, but the model needs it (looked in {Path.cwd()} and "
+                f"{self.base})"
+            )
         stem, suffix = Path(name or path.name).stem, Path(name or path.name).suffix
         member, count = f"{folder}/{stem}{suffix}", 1
         while self.members.get(member, path) != path:

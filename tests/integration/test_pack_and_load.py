@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 
-from espnet_plugin.bin import pack, train
+from espnet_plugin.bin import evaluate, pack, train
 from espnet_plugin.corpora.kaldi_dir import write_ark, write_table
 from espnet_plugin.publishing.sources import open_package
 
@@ -105,6 +105,7 @@ class Published:
     expected: dict[str, Any]
     weights: dict[str, torch.Tensor]
     tuned: dict[str, dict[str, torch.Tensor]]
+    evaluations: list[tuple[int, str]]
     recipe: Path
 
 
@@ -209,6 +210,18 @@ def fine_tune(root: Path, model: Path, python: str) -> dict[str, dict[str, torch
     return {stage: dict(torch.load(path, weights_only=True)) for stage, path in files.items()}
 
 
+def evaluate_twice(root: Path, models: list[Path], python: str) -> list[tuple[int, str]]:
+    """Statuses and hypotheses: with the first model, again, and with another into its folder."""
+    data, results = root / "dump/valid", []
+    for model in (models[0], models[0], models[1]):
+        given = ["--model", str(model), "--data", str(data), "--exp", str(root / "exp/evaluation")]
+        status = evaluate.main([*given, "--python", python])
+        text = root / "exp/evaluation/decode/full_sum_packed/valid/text"
+        results.append((status, text.read_text()))
+    results.append((0, (root / "exp/evaluation/RESULTS.md").read_text()))
+    return results
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, preloaded_python: str) -> Published:
     base = tmp_path_factory.mktemp("published")
@@ -227,12 +240,22 @@ def published(tmp_path_factory: pytest.TempPathFactory, preloaded_python: str) -
     cache = pytest.MonkeyPatch()
     cache.setenv("ESPNET_PROGRESSIVE_CACHE", str(base / "cache"))
     states = fine_tune(root, files[0], preloaded_python)
+    evaluations = evaluate_twice(root, [files[0], files[2]], preloaded_python)
     cache.undo()
     shutil.rmtree(root)
     monotonic, again, bare, standard = files
     speech = base / "speech.npz"
     return Published(
-        monotonic, standard, bare, again, speech, expected, dict(weights), states, root
+        monotonic=monotonic,
+        standard=standard,
+        bare=bare,
+        again=again,
+        speech=speech,
+        expected=expected,
+        weights=dict(weights),
+        tuned=states,
+        evaluations=evaluations,
+        recipe=root,
     )
 
 
@@ -272,6 +295,15 @@ def test_the_same_results_elsewhere(
     assert [text for _, _, text in found] == [text for _, _, text in expected]
     scores = [score for _, score, _ in expected]
     assert [score for _, score, _ in found] == pytest.approx(scores, abs=1e-5)
+
+
+def test_the_command_evaluate_decodes_and_scores(published: Published) -> None:
+    first, again, other, results = published.evaluations
+    assert first == again and first[0] == 0
+    found = [line.partition(" ")[2] for line in first[1].splitlines()]
+    assert found == [text for _, _, text in published.expected["monotonic"]]
+    assert other[0] == 2, "another model's output was mixed into the folder"
+    assert "|full_sum_packed/valid|6|12|" in results[1]
 
 
 def test_the_language_models_take_part(published: Published) -> None:
