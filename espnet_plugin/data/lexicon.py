@@ -131,13 +131,13 @@ def read_lexicon(path: str | Path, *, probabilities: bool = False) -> Lexicon:
     return Lexicon({word: tuple(variants) for word, variants in weighted.items()}, str(path))
 
 
-def read_weights(path: Path) -> dict[str, list[float]]:
+def read_weights(path: str | Path) -> dict[str, list[float]]:
     """Probabilities of a lexicon's variants, in the order of ``read_lexicon(probabilities=True)``.
 
     Raises:
         ValueError: see `read_lexicon`.
     """
-    weighted = _read_weighted(path, probabilities=True)
+    weighted = _read_weighted(Path(path), probabilities=True)
     return {word: list(variants.values()) for word, variants in weighted.items()}
 
 

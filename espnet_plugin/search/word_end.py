@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from espnet_plugin.search.ngram import EOS, OOV_LOG_PROB, WordModel
+from espnet_plugin.search.ngram import EOS, NO_LABELS, OOV_LOG_PROB, WordModel
 from espnet_plugin.search.word_output import STYLES, WORD_MARK
 
 Labels = tuple[str, ...]
@@ -68,6 +68,7 @@ class WordEndScorer:
         }[style]
         self._ends = [i for i, is_end in enumerate(ends) if is_end]
         self._is_end = frozenset(self._ends)
+        self._forbidden = [i for i, token in enumerate(self._tokens) if token in NO_LABELS]
         # phn: labels that complete a word after a given beginning, with these words
         self._completions: dict[Labels, list[tuple[int, Sequence[str]]]] = {}
         index = {token: i for i, token in enumerate(self._tokens)}
@@ -152,6 +153,7 @@ class WordEndScorer:
 
     def _row(self, state: int, labels: Labels) -> Tensor:
         row = torch.zeros(len(self._tokens))
+        row[self._forbidden] = float("-inf")
         if self._style == "phn":
             row[self._ends] = self._unknown(state)
             for label, words in self._completions.get(labels, []):
