@@ -158,7 +158,10 @@ def verify(
         for name, value in options.items()
         if name not in (*JOB_OPTIONS, *OUTPUT_OPTIONS)
     }
-    files = {CONFIG: model.train_config.absolute(), MODEL: model.model_file.absolute()}
+    files: dict[str, Any] = {
+        CONFIG: model.train_config.absolute(),
+        MODEL: model.model_file.absolute(),
+    }
     archive, data = archive.absolute(), contents.locate(data).absolute()
     # Data lists may name files relative to the recipe's folder.
     with contextlib.chdir(contents.base if contents.base.is_dir() else Path.cwd()):
