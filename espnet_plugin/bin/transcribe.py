@@ -1,7 +1,7 @@
 """Audio files to text, captions (SRT, WebVTT), CTM and JSON with word times and confidences.
 
     espnet-progressive transcribe --model model.zip talk.wav
-    espnet-progressive transcribe --model owner/name --output_dir out --format txt srt recordings/
+    espnet-progressive transcribe --model owner/name --output_dir out --format txt,srt recordings/
 
 Any format that libsndfile reads (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), any rate, any length:
 recordings are cut at silences. A folder stands for all audio files in it. A broken file is named
@@ -41,7 +41,13 @@ def get_parser() -> argparse.ArgumentParser:
         "experiment or a train stage",
     )
     add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
-    add("--format", choices=_FORMATS, nargs="+", default=["txt"], help="(txt)")
+    add(
+        "--format",
+        type=formats,
+        default=["txt"],
+        metavar="NAME,...",
+        help=f"of {', '.join(_FORMATS)} (txt)",
+    )
     add("--resume", action="store_true", help="leave files alone that --output_dir has already")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--batch_size", type=int, default=8, help="pieces at once (%(default)s)")
@@ -61,6 +67,16 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def formats(text: str) -> list[str]:
+    """``txt,srt`` as a list."""
+    names = text.split(",")
+    unknown = sorted(set(names) - set(_FORMATS))
+    if unknown:
+        known = ", ".join(_FORMATS)
+        raise argparse.ArgumentTypeError(f"no format {', '.join(unknown)!r}; there are {known}")
+    return list(dict.fromkeys(names))
+
+
 def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     """The options, and those of the search that were given.
 
@@ -77,6 +93,8 @@ def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]
     for action in parser._actions:
         if action.dest not in own:
             action.default = argparse.SUPPRESS  # so that only what was given is there
+            if action.nargs == "*":  # --lm A talk.wav: the file is no language model
+                action.nargs = 1
     args = parser.parse_args(cmd)
     given = {k: v for k, v in vars(args).items() if k not in own and k[0] != "_"}
     if args.inference_config is not None:

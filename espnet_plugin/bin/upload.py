@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
         ValueError: user errors.
         UploadFailed: the Hub could not be reached.
     """
+    from espnet_plugin.publishing.cache import cache_folder
     from espnet_plugin.publishing.model_card import CardOptions
     from espnet_plugin.publishing.sources import open_package
     from espnet_plugin.publishing.upload import Destination, find_token, upload
@@ -56,15 +57,17 @@ def run(args: argparse.Namespace) -> None:
     package = open_package(args.pack)
     options = CardOptions(args.hf_repo, args.license, tuple(args.language), tuple(args.datasets))
     if args.dry_run:
-        pack = Path(args.pack)
+        pack = Path(args.pack).absolute()
         folder = args.folder or pack.with_name(f"{pack.name.removesuffix('.zip')}_hub")
         for name in write_folder(package, options, folder):
             print(f"{(folder / name).stat().st_size:>12,} {name}")
         print(f"{folder}: this would be uploaded to {args.hf_repo}; nothing was sent")
         return
-    with tempfile.TemporaryDirectory(prefix="upload_") as scratch:
+    # Beside the unpacked package, so that nothing large is copied
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="upload_", dir=cache_folder()) as scratch:
         folder = Path(scratch) / "model"
-        write_folder(package, options, folder)
+        write_folder(package, options, folder, link=True)
         message = args.message or f"Model trained with espnet-progressive: {Path(args.pack).stem}"
         print(upload(folder, destination, message, tries=args.tries))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,14 @@ class CardOptions:
     license: str = "cc-by-4.0"
     language: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.datasets:
+            if not re.fullmatch(r"([\w-]+/)?[\w.-]+", name):
+                raise ValueError(
+                    f"--datasets {name!r}: expected a name as on the Hub, such as librispeech_asr "
+                    "or owner/name"
+                )
 
 
 def model_card(facts: Facts, options: CardOptions, *, figure: bool) -> str:

@@ -87,6 +87,9 @@ def upload(
         return _persist(attempt, tries, wait, token)
     except HfHubHTTPError as error:
         raise ValueError(_explain(error, destination, token)) from None
+    except PermissionError as error:  # so hf_xet says that the token does not do
+        reason = _redacted(str(error), token)
+        raise ValueError(f"{destination.repo}: the token may not write there ({reason})") from None
     except HFValidationError as error:
         raise ValueError(f"--hf_repo {destination.repo}: {error}") from error
 
@@ -181,16 +184,20 @@ def _persist(attempt: Callable[[], str], tries: int, wait: float, token: str) ->
 
 def transient(error: BaseException) -> bool:
     """Whether a later attempt may succeed: lost connections, and a server that is busy or down."""
-    for cause in _causes(error):
+    causes = list(_causes(error))
+    for cause in causes:
         if isinstance(cause, HfHubHTTPError):
             return cause.response is not None and cause.response.status_code in _TRANSIENT
-        # the client's HTTP library has been httpx, and httpx2 since
-        library = type(cause).__module__.partition(".")[0]
-        if library.startswith(("httpx", "httpcore")) or isinstance(
-            cause, ConnectionError | TimeoutError
-        ):
-            return True
-    return False
+    return any(_is_lost_connection(cause) for cause in causes)
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    # The client's HTTP library has been httpx, and httpx2 since; its storage library, hf_xet, tells
+    # everything that goes wrong on the way as a RuntimeError.
+    library = type(error).__module__.partition(".")[0]
+    return library.startswith(("httpx", "httpcore")) or isinstance(
+        error, ConnectionError | TimeoutError | RuntimeError
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -14,13 +14,17 @@ from espnet_plugin.publishing.package import Package
 CARD = "README.md"
 
 
-def write_folder(package: Package, options: CardOptions, target: Path) -> list[Path]:
-    """Make the folder; large files are hard links where the file system allows it.
+def write_folder(
+    package: Package, options: CardOptions, target: Path, *, link: bool = False
+) -> list[Path]:
+    """Make the folder. What begins with a dot is left out.
 
     Args:
         package: what is published.
         options: what its card needs to know.
         target: the folder, which must be empty or not exist.
+        link: hard links in place of copies where the file system allows it, for a folder that
+            nobody writes to.
 
     Returns:
         The files, relative to `target`, sorted.
@@ -32,9 +36,9 @@ def write_folder(package: Package, options: CardOptions, target: Path) -> list[P
         raise ValueError(f"{target}: exists and is not empty; remove it, or name another --folder")
     facts = read_facts(package)
     target.mkdir(parents=True, exist_ok=True)
-    for source in sorted(package.root.rglob("*")):
-        if source.is_file():
-            _place(source, target / source.relative_to(package.root))
+    for name in files_of(package.root):
+        if not any(part.startswith(".") for part in name.parts):
+            _place(package.root / name, target / name, link)
     figure = write_figure(facts, target / FIGURE)
     (target / CARD).write_text(model_card(facts, options, figure=figure), encoding="utf-8")
     return files_of(target)
@@ -45,10 +49,10 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def _place(source: Path, target: Path) -> None:
+def _place(source: Path, target: Path, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # A card or figure of an earlier upload must not be written through a link into the package.
-    if target.name in (CARD, FIGURE):
+    if not link or target.name in (CARD, FIGURE):
         shutil.copyfile(source, target)
         return
     try:

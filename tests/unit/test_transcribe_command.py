@@ -59,7 +59,7 @@ def test_text_of_one_file_and_of_several_on_stdout(
 
 def test_all_formats_into_a_folder_that_mirrors_the_input(audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(audio, "--output_dir", out, "--format", "txt", "json", "srt", "vtt", "ctm") == 0
+    assert run(audio, "--output_dir", out, "--format", "txt,json,srt,vtt,ctm") == 0
     names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     endings = ("ctm", "json", "srt", "txt", "vtt")
     assert names == sorted([*(f"a.{e}" for e in endings), *(f"sub/b.{e}" for e in endings)])
@@ -107,7 +107,7 @@ def test_options_of_the_search_win_over_the_configuration(
     ("options", "message"),
     [
         (["--resume"], "--resume needs --output_dir"),
-        (["--format", "txt", "srt"], "need --output_dir"),
+        (["--format", "txt,srt"], "need --output_dir"),
         (["--longest", "3"], "more than twice the overlap"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--inference_config", "absent.yaml"], "absent.yaml"),
@@ -119,6 +119,14 @@ def test_options_that_cannot_work(
     command = ["--model", "m.zip", str(audio / "a.wav"), *options]
     assert transcribe.main(command) == 2
     assert message in caplog.text
+
+
+def test_options_before_the_files_do_not_swallow_them(audio: Path, model: dict) -> None:
+    assert run("--lm", "word:a.arpa:0.5", "--lm", "ngram:b.arpa:1", audio / "a.wav") == 0
+    assert model["search"] == {"lm": ["word:a.arpa:0.5", "ngram:b.arpa:1"]}
+    assert model["args"].audio == [audio / "a.wav"]
+    with pytest.raises(SystemExit):
+        run(audio / "a.wav", "--format", "txt,doc")
 
 
 def test_captions_of_several_files_have_no_place_on_stdout(

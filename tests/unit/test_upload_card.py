@@ -177,6 +177,22 @@ def test_the_folder_is_the_package_with_card_and_figure_and_the_same_each_time(
         write_folder(package, OPTIONS, one)
 
 
+def test_hidden_files_stay_at_home_and_the_package_is_not_linked_to(tmp_path: Path) -> None:
+    package = make_package(tmp_path / "package")
+    (package.root / ".git").mkdir()
+    (package.root / ".git/config").write_text("x")
+    names = write_folder(package, OPTIONS, tmp_path / "out")
+    assert not [name for name in names if name.parts[0].startswith(".")]
+    (tmp_path / "out/meta.yaml").write_text("changed")
+    assert "asr_model_file" in (package.root / "meta.yaml").read_text()
+
+
+def test_names_of_data_sets() -> None:
+    CardOptions("owner/name", datasets=("librispeech_asr", "owner/my-corpus.v1"))
+    with pytest.raises(ValueError, match="'my corpus'"):
+        CardOptions("owner/name", datasets=("my corpus",))
+
+
 def test_a_card_inside_the_package_is_replaced_not_written_through_its_link(
     tmp_path: Path,
 ) -> None:

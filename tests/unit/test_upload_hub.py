@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from espnet_plugin.bin.upload import main
-from espnet_plugin.publishing.upload import Destination, UploadFailed, upload
+from espnet_plugin.publishing.upload import Destination, UploadFailed, transient, upload
 from tests.reference.hub_server import HubServer
 from tests.unit.test_upload_card import make_package
 
@@ -255,6 +255,15 @@ def test_exit_status_when_the_hub_is_away(
     assert "1 attempts failed" in caplog.text
     assert command(package, "--tries", "0") == 2
     assert command(tmp_path / "nothing") == 2
+
+
+def test_what_is_worth_another_attempt() -> None:
+    assert transient(ConnectionResetError()) and transient(TimeoutError())
+    assert transient(RuntimeError("hf_xet: data processing error"))
+    wrapped = RuntimeError("Error while uploading")
+    wrapped.__cause__ = ConnectionResetError()
+    assert transient(wrapped)
+    assert not transient(FileNotFoundError("model.pth")) and not transient(ValueError())
 
 
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "owner/", "own er/x"])
