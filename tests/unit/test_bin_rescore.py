@@ -104,3 +104,29 @@ def test_tune_scales_decodes_by_itself(job, tmp_path):
     chosen = yaml.safe_load((tmp_path / "decode.yaml").read_text())
     assert "nbest" not in chosen and chosen["search"] == "beam"
     decode(options, tmp_path / "again", "--config", tmp_path / "decode.yaml")
+
+
+def test_empty_hypotheses_go_all_the_way(job, tmp_path):
+    """A model that hears nothing: empty lines, no word in the CTM, rescored, all words deleted."""
+    from espnet_plugin.bin.rescore import main as rescore
+    from espnet_plugin.bin.tune_scales import main as tune
+
+    folder, options = job
+    if "rnnt" in str(folder):
+        pytest.skip("all paths have equally many blanks there: no penalty can enforce them")
+    word = f"word:{folder / 'word.arpa'}:0.4"
+    lists = decode(options, tmp_path / "a", "--blank_penalty", -1000, "--lm", word)
+    end = read_arpa(folder / "word.arpa").sentence([])
+    for found in lists.values():
+        assert found[0].words == found[0].tokens == ()
+        assert found[0].lms[0] == pytest.approx(end, abs=1e-4)
+    assert (tmp_path / "a/ctm").read_text() == ""
+    model = write_language_model(tmp_path / "lm", TOKENS)
+    given = ["--nbest_dir", str(tmp_path / "a"), "--output_dir", str(tmp_path / "b")]
+    models = [f"{kind}:{model}:0.5" for kind in ("espnet", "espnet-text")]
+    assert rescore([*given, "--lm", *models]) == 0
+    for found in read_nbest(tmp_path / "b").values():
+        assert found[0].lms[1] == pytest.approx(found[0].lms[2], abs=1e-4) and found[0].lms[1] < 0
+    lists = ["--nbest_dir", str(tmp_path / "b"), "--text", str(folder / "data/text")]
+    assert tune([*lists, "--output_dir", str(tmp_path / "t"), "--lm_grid", "0", "1"]) == 0
+    assert json.loads((tmp_path / "t/scales.json").read_text())["wer"] == 1.0
