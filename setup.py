@@ -33,6 +33,7 @@ setup(
         "espnet[asr,train]==202611",
         "huggingface_hub",
         "numpy",
+        "protobuf",
         "PyYAML",
         "sentencepiece",
         # Where somebody speaks, for `transcribe`; its model comes with it.
