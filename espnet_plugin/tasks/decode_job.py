@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from espnet_plugin.data.decode_files import (
     word_times_line,
     write_ctm,
 )
+from espnet_plugin.data.nbest_lists import ListEntry
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis
 from espnet_plugin.tasks.batch_job import ResumableTables, encode, load_model, run_batches
@@ -29,17 +29,6 @@ from espnet_plugin.tasks.search_options import search_settings
 from espnet_plugin.tasks.searchers import make_searcher
 from espnet_plugin.tasks.text_output import WordOutput
 from espnet_plugin.tasks.word_times import spoken_words
-
-
-def score_parts(found: Hypothesis) -> str:
-    """The unscaled parts of a score as JSON; read back by `espnet_plugin.data.nbest_lists`."""
-    parts = {
-        "am": round(found.am_score, 6),
-        "ilm": round(found.ilm_score, 6),
-        "pronunciation": round(found.pronunciation_score, 6),
-        "lms": [round(score, 6) for score in found.lm_scores],
-    }
-    return json.dumps(parts)
 
 
 class DecodeJob:
@@ -78,25 +67,30 @@ class DecodeJob:
         inputs = batch["speech_lengths"].tolist()
         for utt, found, line, length in zip(keys, lists, times, inputs, strict=True):
             audio = length * (self.words.input_shift or 0.0)
-            spent = [seconds * length / sum(inputs) for seconds in clock.laps]
+            spent = [seconds * length / max(1, sum(inputs)) for seconds in clock.laps]
             timing = " ".join(f"{value:.6f}" for value in (audio, *spent))
             tables.write(utt, *self._nbest(found), line, timing)
 
     def _nbest(self, found: Sequence[Hypothesis]) -> list[str]:
         """Values of the N-best files."""
-        values = []
+        values: list[str] = []
         for n in range(self.args.nbest):
             # A list shorter than asked for repeats its last entry, so that every file has every
             # utterance; ESPnet's readers expect that.
-            hypothesis = found[min(n, len(found) - 1)]
-            values += [
-                self.words.text(hypothesis),
-                " ".join(self.words.symbols(hypothesis)),
-                " ".join(map(str, hypothesis.tokens)),
-                f"{hypothesis.score:.6f}",
-                score_parts(hypothesis),
-            ]
+            values += self._entry(found[min(n, len(found) - 1)]).values
         return values
+
+    def _entry(self, found: Hypothesis) -> ListEntry:
+        return ListEntry(
+            words=tuple(self.words.text(found).split()),
+            tokens=tuple(self.words.symbols(found)),
+            token_int=found.tokens,
+            score=found.score,
+            am=found.am_score,
+            ilm=found.ilm_score,
+            pronunciation=found.pronunciation_score,
+            lms=found.lm_scores,
+        )
 
     def _word_times(
         self, lists: Sequence[Sequence[Hypothesis]], frames: torch.Tensor, lengths: torch.Tensor
@@ -128,15 +122,13 @@ class _Clock:
         self._last = now
 
 
-def decode_to_folder(
-    args: argparse.Namespace, loaded: Callable[[], tuple[Any, argparse.Namespace]] | None = None
-) -> None:
+def decode_to_folder(args: argparse.Namespace) -> None:
     """Decode the utterances of a key file into ``args.output_dir``, resuming a killed run.
 
-    Args:
-        loaded: gives model and training arguments; by default from the files ``args`` name.
+    Raises:
+        ValueError: bad options, files or models.
     """
-    model, train_args = loaded() if loaded else load_model(args)
+    model, train_args = load_model(args)
     job = DecodeJob(args, model, train_args)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_dump(search_settings(args), sort_keys=True)
