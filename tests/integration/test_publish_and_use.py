@@ -73,6 +73,9 @@ speech, _ = soundfile.read({str(AUDIO)!r}, dtype="float32")
 for model in ({str(MODEL)!r}, "tester/demo@v1"):
     (text, tokens, ids, found), *_ = Speech2Text.from_pretrained(model)(speech)
     print(f"{{text}}|{{ids}}|{{found.score:.5f}}")
+from espnet_model_zoo.downloader import ModelDownloader
+files = ModelDownloader("zoo").download_and_unpack("tester/demo@v1")
+print(sorted(files))
 from espnet_plugin.bin.transcribe import main
 assert main(["--model", "tester/demo@v1", {str(AUDIO)!r}]) == 0
 """
@@ -92,7 +95,8 @@ assert main(["--model", "tester/demo@v1", {str(AUDIO)!r}]) == 0
             **home,
             ESPNET_PROGRESSIVE_CACHE=str(tmp_path / "cache"),
         ).splitlines()
-    local, hub_result, *transcript = lines
+    local, hub_result, zoo, *transcript = lines
+    assert zoo == "['asr_model_file', 'asr_train_config']"  # ESPnet's own model zoo reads it too
     assert local == hub_result
     assert transcript == SAID
     for path in tmp_path.rglob("*"):
