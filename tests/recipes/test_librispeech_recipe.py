@@ -65,7 +65,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "run.sh").write_bytes((RECIPE / "run.sh").read_bytes())
     (folder / "run.sh").chmod(0o755)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    speech = speak(folder / "speech", train=100, evaluation=12)
+    speech = speak(folder / "speech", train=60, evaluation=12)
     make_librispeech(folder / "corpus" / "LibriSpeech", speech)
     make_resources(folder / "slr11", list(table(speech["train"] / "text").values()))
     return folder
@@ -100,7 +100,7 @@ def test_from_the_corpus_to_the_scored_table_and_the_packed_model(
 
     train = table(recipe / "data/train_clean_100/text")
     perturbed = table(recipe / "dump/raw/org/train_clean_100_sp/text")
-    assert len(train) == 100
+    assert len(train) == 60
     assert perturbed == {**train, **{f"sp1.1-{key}": text for key, text in train.items()}}
 
     exp = recipe / "exp/tiny_raw_phn"
