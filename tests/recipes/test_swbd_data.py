@@ -242,8 +242,11 @@ def rewrite(name: str, old: str, new: str) -> Callable[[Path, dict[str, Path]], 
 
 
 def overwrite(name: str, rate: int = 8000, channels: int = 2, cut: int = 0, coding: str = "ulaw"):
+    """A recording of 1.125 s, or, if its length cannot be checked, of 13 s."""
+
     def change(ldc: Path, paths: dict[str, Path]) -> None:
-        data = sphere_bytes(np.ones((9000, channels), np.int16), rate, coding)
+        length = 9000 if "," not in coding else 13 * 8000
+        data = sphere_bytes(np.ones((length, channels), np.int16), rate, coding)
         (ldc / name).write_bytes(data[: len(data) - cut])
 
     return change
@@ -279,6 +282,9 @@ ENGLISH = "LDC2002S09/hub5e_00/english"
         (overwrite(SPH, cut=7), "truncated: header says 18000 bytes, file holds 17993; copy it"),
         (overwrite(SPH, coding="ulaw,embedded-shorten-v2.00"), "install sph2pipe"),
         (lambda ldc, paths: (ldc / SPH).write_bytes(b"RIFF"), "not a NIST SPHERE file"),
+        (overwrite(SPH), "sw02001.sph: has 1.12 s, but sw02001-A_001156-001200 begins later"),
+        (rewrite(f"{REFERENCE}/hub5e00.english.000405.stm", "B 1.00 2.00", "B 9.00 9.50"),
+         "sw_4390.sph: has 2.50 s, but sw_4390-B_000900-000950 begins later"),
         (overwrite(f"{ENGLISH}/sw_4390.sph", rate=16000), "sw_4390.sph: sampling rate 16000 Hz"),
         (remove(f"{ENGLISH}/sw_4390.sph"), "no audio of 1 of 2 conversations of eval2000: sw_4390"),
         # transcripts

@@ -38,6 +38,24 @@ def check_recordings(files: Mapping[str, Path], problems: list[str]) -> Recordin
     return recordings
 
 
+def check_times(
+    segments: Iterable[tuple[str, str, float]], recordings: Recordings, problems: list[str]
+) -> None:
+    """Each segment (name, recording, begin) must begin within its recording."""
+    late = [
+        (name, recording)
+        for name, recording, begin in segments
+        if recording in recordings and begin >= recordings[recording][1].seconds
+    ]
+    if late:
+        path, header = recordings[late[0][1]]
+        others = f", and so do {len(late) - 1} other segments" if len(late) > 1 else ""
+        problems.append(
+            f"{path}: has {header.seconds:.2f} s, but {late[0][0]} begins later{others}; copy the "
+            "recordings again"
+        )
+
+
 def readable(recordings: Recordings, folder: Path, nj: int) -> dict[str, Path]:
     """Return {name: file that libsndfile reads}; compressed ones are expanded into `folder`."""
     packed = {name: entry for name, entry in recordings.items() if entry[1].compressed}

@@ -23,7 +23,7 @@ import hub5_sets
 import ldc_paths
 import ms98_dictionary
 import subsets
-from audio import Recordings, check_recordings, readable, write_recordings
+from audio import Recordings, check_recordings, check_times, readable, write_recordings
 from ms98_transcripts import Utterance, read_transcripts
 from ms98_words import UNKNOWN
 
@@ -68,6 +68,8 @@ def read_corpus(args: argparse.Namespace) -> Corpus:
             except ValueError as error:
                 problems.append(str(error))
     utterances = {n: u for n, u in utterances.items() if u.recording in recordings or problems}
+    times = [(u.name, u.recording, u.begin) for u in utterances.values()]
+    check_times(times, recordings, problems)
     utterances = _without_unknown_words(utterances, lexicon, args, problems)
     if problems:
         raise CorpusError(args.swbd, "Switchboard", list(dict.fromkeys(problems)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ldc_paths
-from audio import Recordings, check_recordings
+from audio import Recordings, check_recordings, check_times
 
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_text_atomically
 from espnet_plugin.scoring.stm import Stm, StmSegment, parse_stm, plain_reference
@@ -154,6 +154,7 @@ def _read(
     chosen = {recording.lower(): files[recording.lower()] for recording in wanted}
     before = len(problems)
     recordings = check_recordings(chosen, problems)
+    check_times([(s.name, s.recording.lower(), s.begin) for s in scored], recordings, problems)
     return TestSet(name, stm, _text(glm), recordings) if len(problems) == before else None
 
 
@@ -161,7 +162,7 @@ def _compare_with_pem(pem: Path, found: TestSet, problems: list[str]) -> None:
     """The partition that the evaluation's participants were given must be the references'."""
     if not pem.is_file():
         return
-    rows = [line.split() for line in _text(pem).splitlines() if not line.startswith(";;")]
+    rows = [line.split() for line in _text(pem).splitlines() if ";;" not in line]
     given = {(r[0], r[1], round(float(r[3]), 2), round(float(r[4]), 2)) for r in rows if r}
     stm = {(s.recording, s.channel, round(s.begin, 2), round(s.end, 2)) for s in found.stm.segments}
     odd = sorted(given ^ stm)

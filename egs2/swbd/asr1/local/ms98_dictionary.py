@@ -20,6 +20,7 @@ NOISE_PHONEMES = {
     "[laughter]": "lau", "[noise]": "nsn", "[vocalized-noise]": "spn", UNKNOWN: "spn"
 }  # fmt: skip
 _SILENCE = "sil"
+_MAX_ODD_SHARE = 0.01
 
 Dictionary = dict[str, list[tuple[str, ...]]]
 
@@ -38,16 +39,20 @@ def read_dictionary(path: Path, problems: list[str]) -> Dictionary:
         word, phonemes = plain_word(columns[0]), tuple(columns[1:])
         if not word or word in NOISES or _SILENCE in phonemes:
             continue
-        odd.update((phoneme, word) for phoneme in phonemes if phoneme not in PHONEMES)
+        foreign = [phoneme for phoneme in phonemes if phoneme not in PHONEMES]
+        if foreign:
+            odd.update((phoneme, word) for phoneme in foreign)
+            continue
         pronunciations = entries.setdefault(word, [])
         if phonemes not in pronunciations:
             pronunciations.append(phonemes)
     if odd:
-        listed = ", ".join(f"{phoneme} (in {word})" for phoneme, word in sorted(odd.items())[:10])
-        problems.append(
-            f"{path}: {len(odd)} symbols are none of the 42 phonemes of this dictionary: {listed}; "
-            "is this sw-ms98-dict.text of the transcripts' archive?"
-        )
+        listed = ", ".join(f"{symbol} (in {word})" for symbol, word in sorted(odd.items())[:10])
+        text = f"{path}: symbols that are none of the 42 phonemes of this dictionary: {listed}"
+        if len(odd) > _MAX_ODD_SHARE * len(entries):
+            problems.append(f"{text}; is this sw-ms98-dict.text of the transcripts' archive?")
+        else:
+            logging.warning("%s; these lines were left out", text)
     if not entries:
         problems.append(f"{path}: holds no word; unpack the transcripts' archive again")
     return entries

@@ -71,7 +71,7 @@ def read_transcripts(
     utterances: dict[str, Utterance] = {}
     sides: dict[str, set[str]] = {}
     for path in files:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_lines(path), 1):
             if not line.strip():
                 continue
             try:
@@ -108,7 +108,12 @@ def parse_line(line: str, spelled: Mapping[str, str]) -> Utterance:
         match = None
     if match is None:
         raise ValueError(f"not 'sw2001A-ms98-a-0001 begin end words': {line.strip()[:80]!r}")
-    if not 0 <= begin < end:
+    if not 0 <= begin <= end:
         raise ValueError(f"{columns[0]}: impossible times {begin} to {end}")
-    words = transcript(columns[3] if len(columns) > 3 else "", spelled)
+    spoken = columns[3] if len(columns) > 3 and begin < end else ""
+    words = transcript(spoken, spelled)
     return Utterance(f"sw0{match['conversation']}", match["side"], begin, end, tuple(words))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
