@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -35,6 +36,11 @@ def write_folder(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target}: exists and is not empty; remove it, or name another --folder")
     facts = read_facts(package)
+    if not facts.scores.get("WER"):
+        logging.warning(
+            "%s: has no results, so the card tells none; score, pack again, then upload",
+            package.root,
+        )
     target.mkdir(parents=True, exist_ok=True)
     for name in files_of(package.root):
         if not any(part.startswith(".") for part in name.parts):

@@ -150,12 +150,16 @@ def test_a_model_of_extracted_features_promises_no_transcription(tmp_path: Path)
     assert "extracted features, not audio" in card and "transcribe" not in card
 
 
-def test_a_package_without_results_and_pipeline_still_gets_a_card(tmp_path: Path) -> None:
+def test_a_package_without_results_and_pipeline_still_gets_a_card(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     package = make_package(tmp_path)
     (tmp_path / "exp/tag/RESULTS.md").unlink()
     (tmp_path / "exp/tag/pipeline.json").unlink()
     card = model_card(read_facts(package), CardOptions("owner/name"), figure=False)
     assert card_problems(card) == ([], [])
+    write_folder(package, OPTIONS, tmp_path.parent / f"{tmp_path.name}_out")
+    assert "has no results, so the card tells none" in caplog.text
     assert "## Results" not in card and "## Training cost" not in card and "## Citation" in card
     assert "model-index" not in card and "language" not in front_matter(card)
 
