@@ -21,7 +21,7 @@ from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.data.g2p import PROVIDERS, load_g2p
-from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
 from espnet_plugin.data.phoneme_words import WORD_COUNTS
 from espnet_plugin.data.token_list import character_tokens, train_bpe, write_token_list
@@ -89,7 +89,8 @@ def _complete_lexicon(args: argparse.Namespace, words: set[str]) -> Lexicon:
     lexicon = read_lexicon(args.lexicon, probabilities=args.lexicon_probabilities)
     missing = lexicon.missing(words)
     if missing and args.g2p:
-        logging.warning("%s: %d words from %s: %s", args.lexicon, len(missing), args.g2p, missing)
+        shown = some(missing)
+        logging.warning("%s: %d words from %s: %s", args.lexicon, len(missing), args.g2p, shown)
         lexicon = lexicon.with_words(words, load_g2p(args.g2p, lexicon.phonemes))
     lexicon.require(words)
     return lexicon

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from espnet_plugin.compat.nltk_offline import no_nltk_downloads
 
 PROVIDERS = ("g2p_en",)
 
@@ -31,7 +31,7 @@ def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
 
     def pronounce(word: str) -> list[str]:
         letters = "".join(letter for letter in word.lower() if "a" <= letter <= "z")
-        heard = [phoneme for phoneme in model.predict(letters) if phoneme.isalnum()]
+        heard = [p for p in model.predict(letters) if p.isalnum()] if letters else []
         return heard if stressed else [phoneme.rstrip("012") for phoneme in heard]
 
     return pronounce
@@ -39,8 +39,7 @@ def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
 
 def _g2p_en() -> Any:
     try:
-        with _no_downloads(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its source text, under new versions of Python
+        with no_nltk_downloads():
             from g2p_en import g2p
     except ImportError as error:
         raise ValueError(
@@ -61,15 +60,3 @@ class _NoDictionary:
     def dict(self) -> dict[str, list[list[str]]]:
         """No words."""
         return {}
-
-
-@contextlib.contextmanager
-def _no_downloads() -> Iterator[None]:
-    """Keep the import from downloading what we do not use: computing nodes are often offline."""
-    import nltk
-
-    fetch, nltk.download = nltk.download, lambda *_args, **_options: True
-    try:
-        yield
-    finally:
-        nltk.download = fetch
