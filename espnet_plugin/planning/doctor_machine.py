@@ -30,6 +30,8 @@ _LEAST_SHM = GIB
 _LEAST_FILES = 1024
 #: Oldest Linux driver for a CUDA major version (NVIDIA's compatibility table).
 _DRIVERS = {11: 450, 12: 525, 13: 580}
+#: Commands with which ESPnet's launcher starts no second node.
+_ONE_MACHINE = ("local", "run.pl", "ssh.pl")
 #: Kaldi's submission scripts -> what they call.
 _SUBMIT = {"slurm.pl": "sbatch", "queue.pl": "qsub", "pbs.pl": "qsub", "ssh.pl": "ssh"}
 
@@ -46,9 +48,10 @@ def machine_checks(wishes: Wishes) -> Iterator[Check]:
         yield from gpu_checks(wishes)
     for option, command in (("--cmd", wishes.cmd), ("--train_cmd", wishes.train_cmd)):
         yield from submission(option, command)
-    if wishes.num_nodes > 1 and wishes.train_cmd == "local":
-        found = f"--num_nodes {wishes.num_nodes}, but training runs on this machine"
-        remedy = "give --train_cmd, which starts processes on other machines (slurm.pl, ssh.pl)"
+    script = Path(shlex.split(wishes.train_cmd)[0]).name
+    if wishes.num_nodes > 1 and script in _ONE_MACHINE:
+        found = f"--num_nodes {wishes.num_nodes}, but --train_cmd {script} serves one machine"
+        remedy = "give --train_cmd slurm.pl (srun), or another one where mpirun reaches the nodes"
         yield Check("nodes", FAILED, found, remedy)
 
 

@@ -125,7 +125,7 @@ def launched(command: Sequence[str], options: RunOptions, log: Path) -> list[str
     if options.train_cmd == "local":
         raise ValueError(
             f"--num_nodes {options.num_nodes} needs --train_cmd, a command that starts processes "
-            "on other machines (slurm.pl, ssh.pl, ...)"
+            "on other machines (slurm.pl, or another one together with mpirun)"
         )
     launch = [*shlex.split(options.python), "-m", "espnet2.bin.launch"]
     launch += ["--cmd", options.train_cmd]

@@ -61,7 +61,7 @@ def test_everything_wrong_is_listed_at_once(
     for remedy in (
         f"{tmp_path / 'dump'}: ",
         "--dumpdir on another disk",
-        "give --train_cmd",
+        "give --train_cmd slurm.pl",
         "'nosuch.pl --mem 4G': not found: nosuch.pl",
         "lexicon.txt: no such file",
         "empty: empty",

@@ -115,12 +115,24 @@ def test_configurations_do_not_wait_for_data(tmp_path: Path) -> None:
 
 def test_reference_step(tmp_path: Path) -> None:
     state = torch.get_rng_state()
-    write_reference_step(tmp_path / "exp", "cpu")
+    first, second = tmp_path / "exp/align", tmp_path / "exp/viterbi"
+    write_reference_step(first, "cpu")
     assert torch.equal(torch.get_rng_state(), state), "a training must not notice it"
-    seconds = read_reference_step(tmp_path / "exp")
-    assert seconds is not None and 0 < seconds < 60
-    assert read_reference_step(tmp_path / "exp", since=4e9) is None
+    seconds = read_reference_step(first)
+    assert seconds is not None and seconds > 0
+    assert read_reference_step(first, since=4e9) is None
     assert read_reference_step(tmp_path) is None
+    # a stage that begins minutes later need not measure again; another machine must
+    (first / "reference_step.json").write_text(
+        (first / "reference_step.json").read_text().replace(str(seconds), "12.5")
+    )
+    write_reference_step(second, "cpu")
+    assert read_reference_step(second) == 12.5
+    for path in (first, second):
+        text = (path / "reference_step.json").read_text()
+        (path / "reference_step.json").write_text(text.replace('"host": "', '"host": "other'))
+    write_reference_step(second, "cpu")
+    assert read_reference_step(second) != 12.5
     # ten hours on a machine that is twice as slow as the reference system
     assert reference_hours(36000, 2 * REFERENCE_SECONDS) == pytest.approx(5)
     with pytest.raises(ValueError, match="must be positive"):

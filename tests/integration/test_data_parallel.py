@@ -1,0 +1,117 @@
+"""Two processes that share each batch learn what one learns: ESPnet's DDP, on CPUs (gloo)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+pytestmark = pytest.mark.slow
+
+TOKENS = ["<blank>", "<unk>", "A", "B", "C", "<sos/eos>"]
+CONFIG = {
+    "frontend": "default",
+    "frontend_conf": {"n_fft": 400, "win_length": 400, "hop_length": 160, "n_mels": 10},
+    "normalize": None,
+    "specaug": None,
+    "encoder": "progressive_conformer",
+    "encoder_conf": {
+        "output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 2,
+        "vgg_channels": [2, 2, 2], "dropout_rate": 0.0, "positional_dropout_rate": 0.0,
+        "attention_dropout_rate": 0.0, "macaron_style": True, "rel_pos_type": "latest",
+        "pos_enc_layer_type": "rel_pos", "selfattention_layer_type": "rel_selfattn",
+        "cnn_module_kernel": 3, "interctc_layer_idx": [1],
+    },
+    "decoder": "feedforward_prediction",
+    "decoder_conf": {"embed_size": 4, "hidden_size": 6, "num_layers": 1},
+    "model": "progressive_transducer",
+    # batch-norm statistics would be those of a process's own part of the batch
+    "model_conf": {"joint_conf": {"joint_size": 7}, "freeze_batch_norm": True},
+    "batch_type": "sorted", "batch_size": 4, "num_workers": 0,
+    "optim": "sgd", "optim_conf": {"lr": 0.05}, "max_epoch": 2, "grad_clip": 5.0,
+    "scheduler": "constantlineardecay",
+    "scheduler_conf": {"initial_lr": 0.05, "decayed_lr": 0.01, "final_lr": 0.001},
+    "num_att_plot": 0, "use_tensorboard": False, "use_matplotlib": False,
+    "keep_nbest_models": [1], "seed": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight utterances of noise, with texts and an alignment."""
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path_factory.mktemp("noise")
+    generator = np.random.default_rng(0)
+    tables: dict[str, list[str]] = {
+        name: [] for name in ("wav.scp", "text", "speech_shape", "text_shape", "alignment")
+    }
+    for number in range(8):
+        # of one length: the front-end reflects the end of a batch's longest utterance only
+        key, samples, text = f"u{number}", 8000, "A B C"[: 1 + 2 * (number % 3)]
+        soundfile.write(folder / f"{key}.wav", 0.1 * generator.standard_normal(samples), 16000)
+        frames = -(-(samples // 160 + 1) // 4)
+        alignment = [0] * frames
+        for position, label in enumerate(text.split()):
+            alignment[3 * position + 2] = TOKENS.index(label)
+        tables["wav.scp"].append(f"{key} {folder / key}.wav")
+        tables["text"].append(f"{key} {text}")
+        tables["speech_shape"].append(f"{key} {samples}")
+        tables["text_shape"].append(f"{key} {len(text.split())},6")
+        tables["alignment"].append(f"{key} {' '.join(map(str, alignment))}")
+    for name, lines in tables.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in TOKENS))
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder
+
+
+def command(data: Path, python: str, loss: str, folder: Path) -> list[str]:
+    files = [("wav.scp", "speech", "sound"), ("text", "text", "text")]
+    if loss == "viterbi":
+        files.append(("alignment", "alignment", "text_int"))
+    arguments = [python, "-m", "espnet_plugin.bin.asr_train", "--config", str(data / "config.yaml")]
+    arguments += ["--output_dir", str(folder), "--token_list", str(data / "tokens.txt")]
+    arguments += ["--token_type", "word", "--loss", loss, "--ngpu", "0"]
+    for part in ("train", "valid"):
+        for name, key, kind in files:
+            arguments += [f"--{part}_data_path_and_name_and_type", f"{data / name},{key},{kind}"]
+        for name in ("speech_shape", "text_shape"):
+            arguments += [f"--{part}_shape_file", str(data / name)]
+    return arguments
+
+
+def train(
+    data: Path, python: str, loss: str, folder: Path, processes: int
+) -> dict[str, torch.Tensor]:
+    """The model after two epochs, each batch shared by ``processes``."""
+    shared = [
+        *("--dist_world_size", str(processes), "--dist_backend", "gloo"),
+        *("--dist_init_method", f"file://{folder}.init"),
+    ]
+    running = []
+    for rank in range(processes):
+        arguments = command(data, python, loss, folder)
+        if processes > 1:
+            arguments += [*shared, "--dist_rank", str(rank), "--local_rank", str(rank)]
+        with (folder.parent / f"{folder.name}.{rank}.log").open("w") as log:
+            running.append(subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT))
+    for rank, process in enumerate(running):
+        log = folder.parent / f"{folder.name}.{rank}.log"
+        assert process.wait(timeout=400) == 0, log.read_text()[-3000:]
+    return torch.load(folder / "2epoch.pth", weights_only=True)
+
+
+@pytest.mark.parametrize("loss", ["ctc", "viterbi", "full_sum"])
+def test_two_processes_learn_what_one_learns(
+    loss: str, data: Path, preloaded_python: str, tmp_path: Path
+) -> None:
+    one = train(data, preloaded_python, loss, tmp_path / "one", 1)
+    two = train(data, preloaded_python, loss, tmp_path / "two", 2)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, rtol=1e-4, atol=1e-5), name
+    assert "epoch results" in (tmp_path / "two.0.log").read_text()
