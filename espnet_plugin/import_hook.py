@@ -28,7 +28,10 @@ class _RegisteringLoader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
+        from espnet_plugin.compat.nltk_offline import no_nltk_downloads
+
+        with no_nltk_downloads():
+            self._loader.exec_module(module)
         from espnet_plugin.tasks.registry import register
 
         register()

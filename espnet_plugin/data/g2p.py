@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from espnet_plugin.compat.nltk_offline import no_nltk_downloads
-
 PROVIDERS = ("g2p_en",)
 
 
@@ -38,6 +36,8 @@ def load_g2p(name: str, phonemes: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def _g2p_en() -> Any:
+    from espnet_plugin.compat.nltk_offline import no_nltk_downloads  # here: compat imports torch
+
     try:
         with no_nltk_downloads():
             from g2p_en import g2p
