@@ -46,7 +46,7 @@ def tuned_configs(
     """
     base = {**(read_yaml(config) if config else {}), **overrides}
     lists = [
-        Decoding(stage, data, config, tag, {**overrides, **_for_lists(base)}, "scales")
+        Decoding(stage, data, config, tag, {**overrides, **_for_lists(base, grids)}, "scales")
         for stage in stages
         if pipeline.stages[stage].loss != "ctc"
     ]
@@ -59,8 +59,10 @@ def tuned_configs(
     return chosen
 
 
-def _for_lists(base: Mapping[str, Any]) -> dict[str, Any]:
+def _for_lists(base: Mapping[str, Any], grids: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     ilm = base.get("ilm_scale")
+    if not any(grids["ilm_grid"]):
+        ilm = 0.0
     return {
         "nbest": max(LIST_SIZE, int(base.get("nbest", 1))),
         "beam_size": max(LIST_SIZE, int(base.get("beam_size", 8))),
