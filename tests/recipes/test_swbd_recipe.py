@@ -133,3 +133,13 @@ def test_the_same_command_again_does_nothing_anew(recipe: Path, preloaded_python
     before = mbr.stat().st_mtime_ns
     out = run(recipe, preloaded_python, "--stop_stage", "6")
     assert "up to date" in out and mbr.stat().st_mtime_ns == before
+
+
+def test_the_stand_in_scores_where_it_is_asked_for(recipe: Path, preloaded_python: str) -> None:
+    if not (recipe / "exp").exists():
+        pytest.skip("needs the run of the tests above")
+    step = ("--stage", "9", "--stop_stage", "9", "--local_score_opts", "--scorer own")
+    run(recipe, preloaded_python, *step)
+    text = (recipe / "exp/tiny_raw_phn/RESULTS.md").read_text()
+    assert "our stand-in, not by NIST's hubscr.pl" in text and text.count("## Hub5 scoring") == 1
+    rates(text, "mbr", "eval2000/all")
