@@ -46,7 +46,7 @@ TINY = {
         "best_model_criterion": [["valid", "loss", "min"]],
     },
     "train_stages": {
-        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 15},
+        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 12},
         "viterbi": {"loss": "viterbi", "max_epoch": 4},
         "full_sum": {"loss": "full_sum", "max_epoch": 6},
         "mbr": {"loss": "mbr", "max_epoch": 1, "optim_conf": {"lr": 1.0e-5}},
@@ -81,6 +81,7 @@ def run(recipe: Path, python: str, *options: str) -> str:
         "./run.sh", *(recipe / "options").read_text().split(),
         "--local_data_opts", "--allow_subset --dev_utts 12", "--ngram_order", "2",
         "--asr_config", "tiny.yaml", "--nj", "2", "--train_threads", "1",
+        "--decode_stages", "full_sum mbr",
         "--python", python, "--preload", "false", *options,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -110,7 +111,7 @@ def test_from_the_packages_to_the_scored_table_and_the_packed_model(
         assert (exp / stage / "valid.loss.ave.pth").exists()
     results = (exp / "RESULTS.md").read_text()
     hub5 = results.split("## Hub5 scoring")[1]
-    for stage in ("align", "viterbi", "full_sum", "mbr"):
+    for stage in ("full_sum", "mbr"):
         for subset in SUBSETS:
             rates(hub5, stage, subset)
     # something was learnt: five words at random would be wrong far more often
@@ -126,18 +127,9 @@ def rates(table: str, stage: str, subset: str) -> float:
     return float(match[1].split("|")[-2])
 
 
-def test_the_same_command_again_does_nothing_anew(recipe: Path, preloaded_python: str) -> None:
-    if not (recipe / "exp").exists():
-        pytest.skip("needs the run of the test above")
-    mbr = recipe / "exp/tiny_raw_phn/mbr/valid.loss.ave.pth"
-    before = mbr.stat().st_mtime_ns
-    out = run(recipe, preloaded_python, "--stop_stage", "6")
-    assert "up to date" in out and mbr.stat().st_mtime_ns == before
-
-
 def test_the_stand_in_scores_where_it_is_asked_for(recipe: Path, preloaded_python: str) -> None:
     if not (recipe / "exp").exists():
-        pytest.skip("needs the run of the tests above")
+        pytest.skip("needs the run of the test above")
     step = ("--stage", "9", "--stop_stage", "9", "--local_score_opts", "--scorer own")
     run(recipe, preloaded_python, *step)
     text = (recipe / "exp/tiny_raw_phn/RESULTS.md").read_text()
