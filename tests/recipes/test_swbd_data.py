@@ -393,3 +393,8 @@ def test_run_sh_tests_on_what_it_has(tmp_path: Path) -> None:
     assert done.stdout.startswith(f"<{tmp_path}/a b><{tmp_path}/r></t>")
     assert "<--test_sets><eval2000  rt03>" in done.stdout
     assert "<--fs><8000>" in done.stdout and done.stdout.endswith("<--nj><3>")
+    assert "<--lexicon><data/local/lexicon.txt>" in done.stdout
+    done = subprocess.run(
+        ["bash", str(tmp_path / "run.sh"), "--token_type", "bpe"], capture_output=True, text=True
+    )
+    assert "<--token_type><bpe>" in done.stdout and "--lexicon" not in done.stdout

@@ -3,13 +3,14 @@
 # --eval2000_audio, --eval2000_text, --hub5e01, --rt03, --fisher_p1, --fisher_p2 DIR (README.md).
 set -euo pipefail
 
-others=()
+token_type=phn others=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --swbd | --swbd_ms98 | --eval2000_audio | --eval2000_text | --hub5e01 | --rt03 | \
             --fisher_p1 | --fisher_p2)
             name=${1#--}
             export "${name^^}=$(realpath -m -- "${2:?}")"; shift 2 ;;
+        --token_type) token_type=${2:?}; shift 2 ;;
         *) others+=("$1"); shift ;;
     esac
 done
@@ -18,16 +19,15 @@ set -- "${others[@]}"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=/dev/null
 . ./db.sh
+decoding=(--inference_config conf/decode.yaml)
+if [ "${token_type}" = phn ]; then
+    decoding=(--inference_config conf/decode_lexicon.yaml --lexicon data/local/lexicon.txt
+        --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55)
+fi
 
-./progressive.sh \
-    --train_set train_nodup \
-    --valid_set train_dev \
+./progressive.sh --train_set train_nodup --valid_set train_dev \
     --test_sets "${EVAL2000_AUDIO:+eval2000} ${HUB5E01:+hub5e01} ${RT03:+rt03}" \
-    --fs 8000 \
-    --token_type phn \
-    --lexicon data/local/lexicon.txt \
-    --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55 \
+    --fs 8000 --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
     --lm_train_text data/local/lm_train.txt \
     --asr_config conf/train_progressive.yaml \
-    --inference_config conf/decode.yaml \
     "$@"
