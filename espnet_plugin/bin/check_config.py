@@ -2,13 +2,15 @@
 
     python -m espnet_plugin.bin.check_config exp/tag/conf/check.json
 
-The file maps a stage's name to its asr_train arguments. A wrong option of the last stage is
-thus reported before the first one trains, all stages at the price of one ESPnet import.
+The file maps a stage's name to its asr_train arguments, and job:<folder> to the program and
+arguments of an alignment or of N-best lists. A wrong option of the last stage is thus reported
+before the first one trains, all at the price of one ESPnet import.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import sys
@@ -37,16 +39,51 @@ def check_stage(name: str, arguments: Sequence[str]) -> bool:
     return True
 
 
+def check_job(name: str, arguments: Sequence[str]) -> bool:
+    """Parse a job's options and look for the files they name; logs what is wrong.
+
+    Args:
+        arguments: the program's name, and its arguments.
+    """
+    from espnet_plugin.data.lm_spec import FILE_OPTIONS, lm_specs
+    from espnet_plugin.tasks.search_options import check_search_options
+
+    program, *rest = arguments
+    module = importlib.import_module(f"espnet_plugin.bin.{program}")
+    try:
+        options = module.get_parser().parse_args(rest)
+        if program == "nbest":
+            check_search_options(options)
+        given = vars(options)
+        files = [Path(given[key]) for key in FILE_OPTIONS if given.get(key)]
+        files += [spec.path for spec in lm_specs(given)]
+        for path in files:
+            if not path.is_file():
+                raise ValueError(
+                    f"{path}: no such file; make it before step 6, or correct its name"
+                )
+    except SystemExit:
+        logging.error("%s: the program %s does not accept its options (see above)", name, program)
+        return False
+    except ValueError as error:
+        logging.error("%s: %s", name, error)
+        return False
+    return True
+
+
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 when a stage's configuration is wrong."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("spec", type=Path, help="JSON: {stage: [arguments of asr_train]}")
+    parser.add_argument("spec", type=Path, help="JSON: {stage: [arguments of asr_train], job:...}")
     path = parser.parse_args(cmd).spec
     spec: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    good = [check_stage(name, arguments) for name, arguments in spec.items()]
+    good = [
+        check_job(name, arguments) if name.startswith("job:") else check_stage(name, arguments)
+        for name, arguments in spec.items()
+    ]
     return 0 if all(good) else 2
 
 

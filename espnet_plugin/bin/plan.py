@@ -58,7 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--probe_steps", type=int, default=2, help="steps to measure; 0: none")
     add("--probe", type=Path, help="an earlier probe to use (<exp>/plan/probe.json)")
     add("--devices", nargs="+", default=[], help="h200 a100 rtx3090 gtx1080ti: estimates for them")
-    add("--utilisation", type=float, default=UTILISATION, help="share of their peak to assume")
+    add("--utilisation", type=float, help="share of their peak; default: by precision, 0.1 to 0.3")
     add("--markdown", type=str2bool, default=False, nargs="?", const=True, help="Markdown tables")
     return parser
 
@@ -120,7 +120,7 @@ def too_large(estimates: Sequence[StageEstimate], probe: Probe | None) -> list[s
 def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[str]:
     """Print the plan; returns what stands against it."""
     devices = [device_class(name) for name in args.devices]
-    if not 0 < args.utilisation <= 1:
+    if args.utilisation is not None and not 0 < args.utilisation <= 1:
         raise ValueError(f"--utilisation is a share between 0 and 1, got {args.utilisation}")
     stages = make_plan(load_pipeline_config(args.config))
     options = run_options(args, stage_args)
@@ -135,10 +135,12 @@ def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[s
     else:
         print("\n".join(probe_lines(probe, estimates, train)))
     if devices and probe is not None:
+        kinds = sorted({estimate.precision for estimate in estimates})
+        shares = [f"{args.utilisation or UTILISATION[kind]:g} of {kind}" for kind in kinds]
         print(
-            "\nHours on other devices, scaled from the operations counted here, at "
-            f"{args.utilisation:g} of the peak rate that their vendor gives (an assumption; "
-            "nothing was measured there):\n"
+            "\nHours on other devices, scaled from the operations counted here to the peak rate "
+            f"that their vendor gives, times {', '.join(shares)} (an assumption; nothing was "
+            "measured there):\n"
         )
         print(device_table(estimates, devices, args.utilisation, args.markdown))
     return too_large(estimates, probe)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Share of the peak that training reaches. An assumption: published training runs of this size of
-#: model report 0.2 to 0.5; replace it by a probe on the GPU itself.
-UTILISATION = 0.3
+#: Share of the peak that training is assumed to reach; a probe on the GPU itself replaces it. That
+#: of fp32 gives the paper's two to three weeks on a GPU of its time (docs/scale.md); the faster
+#: units have smaller ones, because only products gain from them, no norm, softmax or dropout.
+UTILISATION = {"fp32": 0.3, "tf32": 0.15, "bf16": 0.1}
 
 
 @dataclass(frozen=True)

@@ -133,12 +133,17 @@ def estimate_plan(
 
 
 def seconds_on(
-    device: DeviceClass, estimate: StageEstimate, utilisation: float = UTILISATION
+    device: DeviceClass, estimate: StageEstimate, utilisation: float | None = None
 ) -> float | None:
-    """Time of a stage on another device, from its operations; None without a probe."""
+    """Time of a stage on another device, from its operations; None without a probe.
+
+    Args:
+        utilisation: share of the peak rate; None: `UTILISATION`.
+    """
     if estimate.flops is None:
         return None
-    return estimate.flops / (device.rate(estimate.precision) * utilisation)
+    share = utilisation or UTILISATION[estimate.precision]
+    return estimate.flops / (device.rate(estimate.precision) * share)
 
 
 def encoder_pass_seconds(train: DataSize, probe: Probe, world: int = 1) -> float | None:

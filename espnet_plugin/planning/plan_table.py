@@ -57,7 +57,7 @@ def _row(estimate: StageEstimate) -> list[str]:
 def device_table(
     estimates: Sequence[StageEstimate],
     devices: Sequence[DeviceClass],
-    utilisation: float,
+    utilisation: float | None,
     markdown: bool = False,
 ) -> str:
     """Hours on other devices, from operations; all of it scaled, nothing measured there."""

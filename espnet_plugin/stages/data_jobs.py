@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,22 @@ def judge_alignment(step: Step, config: PipelineConfig, options: RunOptions, sho
     path = folder / "quality.json"
     figures = json.loads(path.read_text()) if path.exists() else assess_alignment(folder)
     _refuse_broken(folder, broken_limits(figures, _settings(step, config)), options, show)
+
+
+def job_checks(
+    steps: Iterable[Step], config: PipelineConfig, options: RunOptions
+) -> dict[str, list[str]]:
+    """``job:<folder>`` -> its program and arguments, for a check of them before anything runs."""
+    found = {}
+    for step in steps:
+        if step.kind == "train" or (step.kind == "alignment" and step.stage is None):
+            continue
+        name = "align" if step.kind == "alignment" else "nbest"
+        settings = _settings(step, config) if name == "align" else config.nbest
+        model = options.exp / str(step.stage) / "model.pth"
+        arguments = job_arguments(options, model, options.train_data, settings, "keys", "output")
+        found[step.name] = [name, *arguments]
+    return found
 
 
 def _is_realignment(step: Step) -> bool:

@@ -17,6 +17,7 @@ from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.data_jobs import (
     ALIGNMENT,
     NBEST,
+    job_checks,
     judge_alignment,
     make_alignment,
     make_nbest,
@@ -123,7 +124,7 @@ class Pipeline:
                     state.reset(step.name)
 
     def _check_configs(self, state: PipelineState | None) -> None:
-        """Parse every stage's options with ESPnet's own parser before the first one trains."""
+        """Parse every stage's and job's options with its own parser before the first one trains."""
         spec = {}
         skip = len(program(self.options, "asr_train"))
         for stage in self.stages.values():
@@ -131,10 +132,10 @@ class Pipeline:
             folder = self.exp / stage.name
             init = self._init(stage) if stage.init_from and stage.init_from.external else None
             spec[stage.name] = train_command(stage, self.options, config, folder, None, init)[skip:]
+        configs = [(self.exp / "conf" / f"{n}.yaml").read_text(encoding="utf-8") for n in spec]
+        spec |= job_checks(self.steps, self.config, self.options)
         text = json.dumps(spec, indent=1)
-        content = text + "".join(
-            (self.exp / "conf" / f"{name}.yaml").read_text(encoding="utf-8") for name in spec
-        )
+        content = text + "".join(configs)
         digest = hashlib.sha256(f"{__version__} {content}".encode()).hexdigest()
         if state is not None and state.config_check == digest:
             return

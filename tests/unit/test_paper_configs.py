@@ -7,6 +7,7 @@ device, where they cost neither memory nor time.
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import yaml
 
 from espnet_plugin.data.token_list import write_token_list
 from espnet_plugin.stages.config import load_pipeline_config
-from espnet_plugin.stages.plan import TrainStage
+from espnet_plugin.stages.data_jobs import job_checks
+from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.stages.plan import TrainStage, build_steps
 from espnet_plugin.stages.scheduler import make_plan
+from espnet_plugin.tasks.search_options import check_search_options
 
 ROOT = Path(__file__).parents[2]
 LIBRISPEECH, SWBD = ROOT / "egs2/librispeech/asr1/conf", ROOT / "egs2/swbd/asr1/conf"
@@ -170,6 +174,30 @@ def test_stages_train_as_in_the_paper(recipe: str) -> None:
     config = load_pipeline_config(RECIPES[recipe] / "train_progressive.yaml")
     assert config.alignment["prior_scale"] == 0.3
     assert config.nbest["nbest"] == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(folder / "train_progressive.yaml" for folder in RECIPES.values()), *OTHERS],
+    ids=lambda p: f"{p.parts[p.parts.index('egs2') + 1]}-{p.stem}",
+)
+def test_jobs_between_stages_take_their_options(path: Path, tmp_path: Path) -> None:
+    config = load_pipeline_config(path)
+    stages = make_plan(config)
+    options = RunOptions(tmp_path / "exp", tmp_path, tmp_path, tmp_path)
+    jobs = job_checks(build_steps(stages, config), config, options)
+    only = path.stem == "train_full_sum_only"
+    assert sorted(jobs) == ([] if only else ["job:alignment", "job:nbest"])
+    for program, *arguments in jobs.values():
+        args = (
+            importlib.import_module(f"espnet_plugin.bin.{program}")
+            .get_parser()
+            .parse_args(arguments)
+        )
+        if program == "nbest":
+            check_search_options(args)
+            assert args.nbest == 4 and args.ilm_scale is None
+            assert (args.search == "lexicon") >= bool(args.lm)
 
 
 #: (step of a stage of 10,000, learning rate), by hand from method.md; one-cycle: up 45 %, down

@@ -89,6 +89,7 @@ def test_other_devices_by_their_operations() -> None:
     found = estimate_stage(stage(), TRAIN, VALID, options(), probe())
     # 4e9 x 305,000 operations at half of 19.5 TFLOP/s
     assert seconds_on(DEVICES["a100"], found, 0.5) == pytest.approx(1.22e15 / 9.75e12)
+    assert seconds_on(DEVICES["a100"], found) == pytest.approx(1.22e15 / (0.3 * 19.5e12))
     assert device_class("RTX 3090") is DEVICES["rtx3090"]
     assert DEVICES["gtx1080ti"].rate("bf16") == DEVICES["gtx1080ti"].rate("fp32")
     with pytest.raises(ValueError, match="--devices b9000: unknown; known: h200"):
