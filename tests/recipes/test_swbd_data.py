@@ -90,7 +90,7 @@ def prepare(
 ) -> subprocess.CompletedProcess[str]:
     arguments = ["--output", str(output), "--allow_subset", "--dev_utts", "2", "--max_repeats", "2"]
     for name, path in paths.items():
-        arguments += [f"--{'ms98' if name == 'swbd_ms98' else name}", str(path)]
+        arguments += [f"--{name}", str(path)]
     search = str(programs) if programs else os.environ["PATH"]
     return subprocess.run(
         [sys.executable, "local/data.py", *arguments, "--max_unknown", "0.2", *options],
@@ -352,7 +352,7 @@ def test_conversations_without_audio_can_be_left_out(
 def test_an_incomplete_copy_is_refused_unless_wanted(
     tmp_path: Path, paths: dict[str, Path]
 ) -> None:
-    arguments = [f"--{'ms98' if n == 'swbd_ms98' else n}={p}" for n, p in paths.items()]
+    arguments = [f"--{name}={path}" for name, path in paths.items()]
     done = subprocess.run(
         [sys.executable, "local/data.py", *arguments, f"--output={tmp_path / 'data'}"],
         cwd=RECIPE,

@@ -53,7 +53,7 @@ def read_corpus(args: argparse.Namespace) -> Corpus:
         ValueError: anything is wrong; all problems are listed at once.
     """
     problems: list[str] = []
-    ms98 = ldc_paths.require(ldc_paths.MS98, args.ms98)
+    ms98 = ldc_paths.require(ldc_paths.MS98, args.swbd_ms98)
     dictionary = ms98_dictionary.read_dictionary(ms98 / ldc_paths.MS98.marker, problems)
     lexicon, spelled = ms98_dictionary.make_lexicon(dictionary)
     utterances, conversations = read_transcripts(ms98, spelled, problems)
@@ -99,8 +99,8 @@ def _training_audio(
         )
     if len(conversations) not in CONVERSATIONS and not args.allow_subset:
         problems.append(
-            f"{args.ms98}: transcripts of {len(conversations)} conversations, the corpus has 2438; "
-            "unpack them again, or accept fewer with --allow_subset"
+            f"{args.swbd_ms98}: transcripts of {len(conversations)} conversations, the corpus has "
+            "2438; unpack them again, or accept fewer with --allow_subset"
         )
     return {name: files[name] for name in conversations if name in files}
 
@@ -139,8 +139,8 @@ def _without_unknown_words(
     if share > args.max_unknown and not problems:  # which may be the cause
         listed = ", ".join(f"{word} ({count})" for word, count in unknown.most_common(10))
         problems.append(
-            f"{args.ms98}/{ldc_paths.MS98.marker}: {100 * share:.1f} % of the transcripts' words "
-            f"have no pronunciation: {listed}; complete the dictionary, or allow more with "
+            f"{args.swbd_ms98}/{ldc_paths.MS98.marker}: {100 * share:.1f} % of the transcripts' "
+            f"words have no pronunciation: {listed}; complete the dictionary, or allow more with "
             "--max_unknown"
         )
     elif unknown:
@@ -211,7 +211,7 @@ def get_parser() -> argparse.ArgumentParser:
         return Path(text) if text else None  # unset in db.sh
 
     parser.add_argument("--swbd", type=Path, required=True, help="LDC97S62")
-    parser.add_argument("--ms98", type=Path, required=True, help="swb_ms98_transcriptions")
+    parser.add_argument("--swbd_ms98", type=Path, required=True, help="swb_ms98_transcriptions")
     parser.add_argument("--eval2000_audio", type=folder, help="LDC2002S09/hub5e_00")
     parser.add_argument("--eval2000_text", type=folder, help="LDC2002T43/2000_hub5_eng_eval_tr")
     parser.add_argument("--hub5e01", type=folder, help="LDC2002S13/hub5e_01")

@@ -16,7 +16,7 @@ for name in SWBD SWBD_MS98; do
         exit 2
     fi
 done
-exec python3 local/data.py --swbd "${SWBD}" --ms98 "${SWBD_MS98}" \
+exec python3 local/data.py --swbd "${SWBD}" --swbd_ms98 "${SWBD_MS98}" \
     --eval2000_audio "${EVAL2000_AUDIO}" --eval2000_text "${EVAL2000_TEXT}" \
     --hub5e01 "${HUB5E01}" --rt03 "${RT03}" \
     --fisher_p1 "${FISHER_P1}" --fisher_p2 "${FISHER_P2}" "$@"

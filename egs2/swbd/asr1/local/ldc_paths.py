@@ -22,7 +22,7 @@ class Part:
     marker: str
 
 
-MS98 = Part("ms98", "swb_ms98_transcriptions (openslr.org/5)", "sw-ms98-dict.text")
+MS98 = Part("swbd_ms98", "swb_ms98_transcriptions (openslr.org/5)", "sw-ms98-dict.text")
 EVAL2000_AUDIO = Part("eval2000_audio", "LDC2002S09", "english")
 EVAL2000_TEXT = Part("eval2000_text", "LDC2002T43", "reference/hub5e00.english.000405.stm")
 HUB5E01 = Part("hub5e01", "LDC2002S13", "data/transcr/hub5e01.english.20010402.stm")
