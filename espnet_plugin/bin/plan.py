@@ -25,7 +25,7 @@ from espnet_plugin.bin.pipeline_options import (
     str2bool,
 )
 from espnet_plugin.planning.data_size import DataSize, assumed, measured
-from espnet_plugin.planning.devices import UTILISATION, device_class
+from espnet_plugin.planning.devices import LAUNCH_SECONDS, UTILISATION, device_class
 from espnet_plugin.planning.estimate import StageEstimate, estimate_plan
 from espnet_plugin.planning.plan_table import (
     GIB,
@@ -139,8 +139,9 @@ def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[s
         shares = [f"{args.utilisation or UTILISATION[kind]:g} of {kind}" for kind in kinds]
         print(
             "\nHours on other devices, scaled from the operations counted here to the peak rate "
-            f"that their vendor gives, times {', '.join(shares)} (an assumption; nothing was "
-            "measured there):\n"
+            f"that their vendor gives, times {', '.join(shares)}, and at least "
+            f"{LAUNCH_SECONDS * 1e6:g} us for each operation that torch dispatches (assumptions; "
+            "nothing was measured there):\n"
         )
         print(device_table(estimates, devices, args.utilisation, args.markdown))
     return too_large(estimates, probe)

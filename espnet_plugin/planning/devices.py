@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Seconds that a GPU waits for each operation that Python sends it, where operations are short: an
+#: assumption. Small batches are bound by it on any fast GPU.
+LAUNCH_SECONDS = 1e-5
 #: Share of the peak that training is assumed to reach; a probe on the GPU itself replaces it. That
 #: of fp32 gives the paper's two to three weeks on a GPU of its time (docs/scale.md); the faster
 #: units have smaller ones, because only products gain from them, no norm, softmax or dropout.
@@ -27,9 +30,19 @@ class DeviceClass:
     bf16: float | None
 
     def rate(self, precision: str) -> float:
-        """Operations per second in ``fp32``, ``tf32`` or ``bf16`` (fp32 where there is no such)."""
+        """Peak operations per second in ``fp32``, ``tf32`` or ``bf16`` (fp32 where it has none)."""
         rates = {"fp32": self.fp32, "tf32": self.tf32, "bf16": self.bf16}
         return (rates[precision] or self.fp32) * 1e12
+
+    def sustained(self, precision: str, utilisation: float | None = None) -> float:
+        """Operations per second that training is assumed to reach; never less than in fp32.
+
+        Args:
+            utilisation: share of the peak; None: `UTILISATION`.
+        """
+        if utilisation is not None:
+            return self.rate(precision) * utilisation
+        return max(self.rate(kind) * UTILISATION[kind] for kind in ("fp32", precision))
 
 
 DEVICES = {

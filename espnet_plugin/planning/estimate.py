@@ -8,7 +8,7 @@ from typing import Any
 
 from espnet_plugin.planning.batches import Batches, epoch_batches
 from espnet_plugin.planning.data_size import FRAMES_PER_SECOND, DataSize
-from espnet_plugin.planning.devices import UTILISATION, DeviceClass, precision
+from espnet_plugin.planning.devices import LAUNCH_SECONDS, DeviceClass, precision
 from espnet_plugin.planning.probe_result import Probe, StageProbe
 from espnet_plugin.stages.budget import epochs_for_steps, options_from_arguments
 from espnet_plugin.stages.options import RunOptions
@@ -34,6 +34,7 @@ class StageEstimate:
         memory_bytes: at the largest batch, of one device; None without a probe.
         scaled: the probe's batch was smaller than those of the stage.
         flops: operations in all; None without a probe.
+        launches: dispatches in all, each of which costs a GPU some time.
         precision: of the matrix products: fp32, tf32 or bf16.
         error: what the probe ran into.
     """
@@ -48,6 +49,7 @@ class StageEstimate:
     memory_bytes: float | None
     scaled: bool
     flops: float | None
+    launches: float
     precision: str
     error: str | None = None
 
@@ -85,13 +87,14 @@ def estimate_stage(
     measured = None if probe is None else probe.stages.get(stage.name)
     failed = measured is not None and measured.error is not None
     seconds = None if stage.budget.hours is None else stage.budget.hours * 3600
-    memory, flops, scaled = None, None, False
+    memory, flops, launches, scaled = None, None, 0.0, False
     if measured is not None and not failed:
         memory = _memory(measured, batches, world)
         scaled = batches.largest_frames > _SAME_SIZE * measured.frames
         if frames is not None and updates is not None and epochs is not None:
             work = frames + FORWARD_SHARE * epochs * valid.frames(float(valid.lengths.sum()))
             flops = measured.flops / measured.frames * work
+            launches = float(epochs * batches.count * _launches(probe))
             seconds = (
                 measured.seconds / measured.frames * work / world
                 + updates * measured.optimizer_seconds
@@ -107,9 +110,19 @@ def estimate_stage(
         memory_bytes=memory,
         scaled=scaled,
         flops=flops,
+        launches=launches,
         precision=precision(given),
         error=measured.error if measured is not None else None,
     )
+
+
+def _launches(probe: Probe | None) -> int:
+    """Dispatches of a step: the fewest of all stages.
+
+    On a CPU losses loop over frames; on a GPU those loops are single kernels.
+    """
+    found = [] if probe is None else [s.launches for s in probe.stages.values() if not s.error]
+    return min(found, default=0)
 
 
 def _memory(measured: StageProbe, batches: Batches, world: int) -> float:
@@ -135,15 +148,17 @@ def estimate_plan(
 def seconds_on(
     device: DeviceClass, estimate: StageEstimate, utilisation: float | None = None
 ) -> float | None:
-    """Time of a stage on another device, from its operations; None without a probe.
+    """Time of a stage on another device: of its products, or of launching all its kernels.
+
+    None without a probe.
 
     Args:
-        utilisation: share of the peak rate; None: `UTILISATION`.
+        utilisation: share of the peak rate; None: see `DeviceClass.sustained`.
     """
     if estimate.flops is None:
         return None
-    share = utilisation or UTILISATION[estimate.precision]
-    return estimate.flops / (device.rate(estimate.precision) * share)
+    products = estimate.flops / device.sustained(estimate.precision, utilisation)
+    return max(products, estimate.launches * LAUNCH_SECONDS)
 
 
 def encoder_pass_seconds(train: DataSize, probe: Probe, world: int = 1) -> float | None:

@@ -102,6 +102,7 @@ def probe_lines(probe: Probe, estimates: Sequence[StageEstimate], train: DataSiz
             f"  {estimate.name}: {stage.seconds:.3f} s for {stage.frames:,.0f} frames + "
             f"{stage.optimizer_seconds:.3f} s optimizer, {stage.flops / 1e9:,.0f} GFLOP "
             f"({100 * shares[estimate.name]:.0f} % of the rate of products), "
+            f"{stage.launches:,} operations dispatched, "
             f"{stage.parameters / 1e6:.1f} M parameters, {stage.state_bytes / GIB:.2f} GiB for "
             f"them and the optimizer, {stage.activation_bytes / GIB:.2f} GiB kept for backward"
         )

@@ -19,6 +19,7 @@ class StageProbe:
         seconds: forward and backward pass, median over the steps.
         optimizer_seconds: gradient clipping and the optimizer's step.
         flops: floating-point operations of forward and backward pass (products only).
+        launches: operations that torch dispatched, without views: kernels of a GPU.
         state_bytes: parameters, gradients and the optimizer's memory.
         activation_bytes: kept for the backward pass.
         peak_bytes: of the GPU's memory; None on a CPU.
@@ -30,6 +31,7 @@ class StageProbe:
     seconds: float = 0.0
     optimizer_seconds: float = 0.0
     flops: float = 0.0
+    launches: int = 0
     state_bytes: int = 0
     activation_bytes: int = 0
     peak_bytes: int | None = None

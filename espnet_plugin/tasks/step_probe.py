@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from espnet_plugin.models.nbest_data import pack_nbest
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
@@ -153,7 +154,7 @@ def _measure(
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
 
-    flops, activations = _count(model, forward)
+    flops, launches, activations = _count(model, forward)
     update()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
@@ -167,14 +168,25 @@ def _measure(
         seconds=statistics.median(passes),
         optimizer_seconds=statistics.median(updates),
         flops=flops,
+        launches=launches,
         state_bytes=_state_bytes(model, optimizer),
         activation_bytes=activations,
         peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
     )
 
 
-def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int]:
-    """One step: operations of its products, and bytes of what is kept for the backward pass."""
+class _Launches(TorchDispatchMode):
+    """Counts what torch dispatches, but for views, which launch nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int, int]:
+    """One step: operations of its products, dispatches, and bytes kept for the backward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
@@ -186,11 +198,11 @@ def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int]
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with FlopCounterMode(display=False) as counter:
+    with _Launches() as launches, FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = forward()
         loss.backward()
-    return float(counter.get_total_flops()), sum(kept.values())
+    return float(counter.get_total_flops()), launches.count, sum(kept.values())
 
 
 def _timed(action: Callable[[], object], device: torch.device) -> float:

@@ -11,7 +11,7 @@ import yaml
 
 from espnet_plugin.bin import plan
 from espnet_plugin.planning.data_size import DataSize
-from espnet_plugin.planning.devices import DEVICES, device_class
+from espnet_plugin.planning.devices import DEVICES, DeviceClass, device_class
 from espnet_plugin.planning.estimate import estimate_stage, seconds_on
 from espnet_plugin.planning.plan_table import GIB
 from espnet_plugin.planning.probe_job import probe_batch
@@ -32,6 +32,7 @@ MEASURED = StageProbe(
     seconds=4.0,
     optimizer_seconds=0.5,
     flops=8e12,
+    launches=2000,
     state_bytes=int(2 * GIB),
     activation_bytes=int(GIB),
 )
@@ -89,9 +90,15 @@ def test_other_devices_by_their_operations() -> None:
     found = estimate_stage(stage(), TRAIN, VALID, options(), probe())
     # 4e9 x 305,000 operations at half of 19.5 TFLOP/s
     assert seconds_on(DEVICES["a100"], found, 0.5) == pytest.approx(1.22e15 / 9.75e12)
+    # 75 batches of 2,000 dispatches of 10 us bound a device that computes in no time
+    fast = DeviceClass("fast", 1.0, 1e9, None, None)
+    assert seconds_on(fast, found) == pytest.approx(75 * 2000 * 1e-5)
     assert seconds_on(DEVICES["a100"], found) == pytest.approx(1.22e15 / (0.3 * 19.5e12))
     assert device_class("RTX 3090") is DEVICES["rtx3090"]
     assert DEVICES["gtx1080ti"].rate("bf16") == DEVICES["gtx1080ti"].rate("fp32")
+    assert DEVICES["a100"].sustained("bf16") == pytest.approx(0.1 * 312e12)
+    assert DEVICES["gtx1080ti"].sustained("bf16") == pytest.approx(0.3 * 11.3e12)
+    assert DEVICES["a100"].sustained("bf16", 0.5) == pytest.approx(0.5 * 312e12)
     with pytest.raises(ValueError, match="--devices b9000: unknown; known: h200"):
         device_class("b9000")
     assert (

@@ -64,6 +64,7 @@ def test_every_loss_is_probed(loss: str, conf: dict[str, int], tmp_path: Path) -
     assert one.error is None and one.seconds > 0 and one.optimizer_seconds > 0
     # NAdam keeps two moments: parameters, their gradients (of the ones in use) and both moments
     assert 4 * one.parameters < one.state_bytes < 5 * 4 * one.parameters
+    assert one.launches > 100
     # work and memory grow with the batch, not more than it does
     assert 2.0 < three.flops / one.flops < 3.2
     assert 2.0 < three.activation_bytes / one.activation_bytes < 3.5
