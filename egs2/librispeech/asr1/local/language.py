@@ -10,12 +10,13 @@ import time
 import zlib
 from pathlib import Path
 
-from espnet_plugin.corpora.disk_space import gigabytes
+from espnet_plugin.corpora.disk_space import gigabytes, require_space
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon
 from espnet_plugin.data.lm_spec import LARGE_ARPA
 
 PHONEMES = 39  # ARPAbet without stress; with end-of-word versions, the paper's 78 labels
 _SAY_EVERY = 30.0  # seconds
+_UNPACKED = 4  # a text's size over that of its gzip file, with the ids
 
 
 def without_stress(lexicon: Lexicon) -> Lexicon:
@@ -71,13 +72,14 @@ def prepare_lm_text(source: Path, target: Path) -> None:
     A text that was made from the same file before is kept.
 
     Raises:
-        ValueError: the file cannot be read to its end.
+        ValueError: the file cannot be read to its end, or the disk is too full.
     """
     stamp = target.with_name(target.name + ".made_from")
     status = source.stat()
     identity = f"{source.absolute()} {status.st_size} {status.st_mtime_ns}\n"
     if target.is_file() and stamp.is_file() and stamp.read_text() == identity:
         return
+    require_space(target.parent, _UNPACKED * status.st_size, "text for language models")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     count, said = 0, time.monotonic()

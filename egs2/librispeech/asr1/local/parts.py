@@ -91,7 +91,9 @@ def read_speakers(path: Path, problems: list[str]) -> dict[str, Reader]:
         problems.append(f"{path}: missing; every archive of OpenSLR 12 holds it")
         return {}
     readers = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Only ASCII columns are wanted; in whatever encoding the readers' names are.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(";"):
             continue
         # A reader's name may hold further bars.
