@@ -159,13 +159,13 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         return EncoderOutput(out, out_lengths, intermediate)
 
     def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Any, Tensor]:
-        """As ESPnet's: encoder output (or a pair with intermediate outputs) and lengths."""
+        """As ESPnet's: encoder output [B, T, D] and lengths.
+
+        Without the intermediate blocks' output: ESPnet's inference would put it through the last
+        block's output layer, which is not theirs, and has no place for it with a transducer.
+        """
         feats, lengths = self.features(speech, speech_lengths)
         output = self.encode_features(feats, lengths)
-        layers = getattr(self.encoder, "interctc_layer_idx", None) or []
-        if output.intermediate:
-            pairs = list(zip(layers, output.intermediate, strict=True))
-            return (output.frames, pairs), output.lengths
         return output.frames, output.lengths
 
     def subsampling(self) -> Subsampling:

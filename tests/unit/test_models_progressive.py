@@ -84,8 +84,7 @@ def nbest():
 
 
 def encode(model, batch):
-    frames, lengths = model.encode(batch["speech"], batch["speech_lengths"])
-    return (frames[0] if isinstance(frames, tuple) else frames), lengths
+    return model.encode(batch["speech"], batch["speech_lengths"])
 
 
 def test_the_probe_finds_the_subsampling():
