@@ -98,9 +98,9 @@ def disks(wishes: Wishes) -> Iterator[Check]:
     for name, (folder, own) in needs.items():
         shared = sum(need for other, (_, need) in needs.items() if devices[other] == devices[name])
         free = disk_free(folder)
-        found = f"{folder}: {free / GIB:,.0f} GiB free, needs about {own / GIB:,.1f}"
+        found = f"{folder}: {free / GIB:,.0f} GiB free, about {own / GIB:,.1f} needed"
         if shared > own:
-            found += f" of {shared / GIB:,.1f} on this disk"
+            found += f", {shared / GIB:,.1f} with the rest on this disk"
         if not os.access(existing(folder), os.W_OK):
             yield Check(
                 f"disk, {name}", FAILED, f"{existing(folder)}: may not be written",

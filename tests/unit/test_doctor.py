@@ -107,7 +107,7 @@ def test_disk_space_of_two_folders_on_one_disk_adds_up(
     monkeypatch.setattr(machine, "disk_free", lambda folder: 12 * GIB)
     found = by_name(list(machine.disks(wishes)))
     assert found["disk, dump"].status == found["disk, experiments"].status == FAILED
-    assert "needs about 7.1 of 12.7 on this disk" in found["disk, dump"].found
+    assert "about 7.1 needed, 12.7 with the rest on this disk" in found["disk, dump"].found
     monkeypatch.setattr(machine, "disk_free", lambda folder: 13 * GIB)
     assert all(check.status == OK for check in machine.disks(wishes))
     monkeypatch.setattr(machine, "disk_free", lambda folder: 6 * GIB)
