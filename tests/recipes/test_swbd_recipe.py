@@ -42,7 +42,8 @@ TINY = {
         "normalize": "global_mvn",
         "batch_type": "numel", "batch_bins": 80000, "num_workers": 0,
         "optim": "adam", "optim_conf": {"lr": 2.0e-3}, "grad_clip": 5.0,
-        "keep_nbest_models": [1], "use_tensorboard": False, "num_att_plot": 0, "seed": 1,
+        "keep_nbest_models": [1], "use_tensorboard": False, "use_matplotlib": False,
+        "num_att_plot": 0, "seed": 1,
         "best_model_criterion": [["valid", "loss", "min"]],
     },
     "train_stages": {
