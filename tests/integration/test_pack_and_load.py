@@ -37,7 +37,8 @@ CONFIG: dict[str, Any] = {
             "output_size": 24,
             "attention_heads": 2,
             "linear_units": 32,
-            "num_blocks": 1,
+            "num_blocks": 2,
+            "interctc_layer_idx": [1],  # which ESPnet's own inference must not stumble over
             "vgg_channels": [4, 4, 4],
             "dropout_rate": 0.0,
             "positional_dropout_rate": 0.0,
