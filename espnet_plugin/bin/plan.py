@@ -129,7 +129,7 @@ def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[s
     estimates = estimate_plan(stages, train, valid, options, probe)
     print(data_line("training data", train))
     print(data_line("validation data", valid))
-    print("\n" + stage_table(estimates, args.markdown) + "\n")
+    print("\n" + stage_table(estimates, options.ngpu * options.num_nodes, args.markdown) + "\n")
     if probe is None:
         print("times and memory: not measured (--probe_steps 2 measures)")
     else:

@@ -10,6 +10,7 @@ from espnet_plugin.planning.batches import Batches, epoch_batches
 from espnet_plugin.planning.data_size import FRAMES_PER_SECOND, DataSize
 from espnet_plugin.planning.devices import LAUNCH_SECONDS, DeviceClass, precision
 from espnet_plugin.planning.probe_result import Probe, StageProbe
+from espnet_plugin.planning.reference_system import REFERENCE_SECONDS
 from espnet_plugin.stages.budget import epochs_for_steps, options_from_arguments
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
@@ -78,7 +79,7 @@ def estimate_stage(
     if stage.budget.max_steps is not None:
         given.update(epochs_for_steps(stage.budget.max_steps, given, stage.name))
         epochs = int(given["max_epoch"])
-    elif stage.budget.hours is not None:
+    elif stage.budget.hours is not None or stage.budget.reference_hours is not None:
         epochs = None
     batches = epoch_batches(train, given, world if world > 1 else 1)
     accum = int(given.get("accum_grad") or 1)
@@ -86,7 +87,7 @@ def estimate_stage(
     frames = None if epochs is None else epochs * batches.count * batches.mean_frames
     measured = None if probe is None else probe.stages.get(stage.name)
     failed = measured is not None and measured.error is not None
-    seconds = None if stage.budget.hours is None else stage.budget.hours * 3600
+    seconds = _budget_seconds(stage, probe)
     memory, flops, launches, scaled = None, None, 0.0, False
     if measured is not None and not failed:
         memory = _memory(measured, batches, world)
@@ -114,6 +115,16 @@ def estimate_stage(
         precision=precision(given),
         error=measured.error if measured is not None else None,
     )
+
+
+def _budget_seconds(stage: TrainStage, probe: Probe | None) -> float | None:
+    """Wall-clock that the stage may take here, where its budget is one of time."""
+    budget = stage.budget
+    if budget.hours is not None:
+        return budget.hours * 3600
+    if budget.reference_hours is None or probe is None:
+        return None
+    return budget.reference_hours * 3600 * probe.reference_seconds / REFERENCE_SECONDS
 
 
 def _launches(probe: Probe | None) -> int:

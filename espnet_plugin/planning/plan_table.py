@@ -18,22 +18,37 @@ from espnet_plugin.planning.reference_system import reference_hours
 GIB = float(1 << 30)
 _HEADINGS = (
     "stage", "loss", "epochs", "batches/epoch", "updates", "frames/batch", "hours of speech",
-    "memory GiB", "hours",
+    "memory GiB",
 )  # fmt: skip
 
 
-def stage_table(estimates: Sequence[StageEstimate], markdown: bool = False) -> str:
-    """One row a stage, and their sum."""
-    rows = [_row(estimate) for estimate in estimates]
+def stage_table(estimates: Sequence[StageEstimate], gpus: int = 0, markdown: bool = False) -> str:
+    """One row a stage, and their sum.
+
+    Args:
+        gpus: that train together; 0: a CPU.
+    """
+    rows = [_row(estimate, max(1, gpus)) for estimate in estimates]
     total = [estimate.seconds for estimate in estimates]
     known = all(seconds is not None for seconds in total)
-    hours = _hours(sum(seconds or 0.0 for seconds in total)) if known else "-"
+    seconds = sum(each or 0.0 for each in total)
     speech = sum(e.speech_hours or 0.0 for e in estimates)
-    rows.append(["all", *[""] * 5, f"{speech:,.0f}", "", hours])
-    return table(_HEADINGS, rows, markdown)
+    last = [
+        "all",
+        *[""] * 5,
+        f"{speech:,.0f}",
+        "",
+        _hours(seconds * max(1, gpus)) if known else "-",
+    ]
+    headings = [*_HEADINGS, "GPU-hours" if gpus else "hours"]
+    if gpus > 1:
+        headings.append(f"hours on {gpus}")
+        last.append(_hours(seconds) if known else "-")
+    rows.append(last)
+    return table(headings, rows, markdown)
 
 
-def _row(estimate: StageEstimate) -> list[str]:
+def _row(estimate: StageEstimate, gpus: int) -> list[str]:
     batches = estimate.batches
     mark = "~" if estimate.scaled else ""
     memory = "-"
@@ -50,8 +65,16 @@ def _row(estimate: StageEstimate) -> list[str]:
         f"{batches.mean_frames:,.0f}",
         "-" if estimate.speech_hours is None else f"{estimate.speech_hours:,.0f}",
         memory,
-        "-" if estimate.seconds is None else f"{mark}{_hours(estimate.seconds)}",
+        *_times(estimate, gpus, mark),
     ]
+
+
+def _times(estimate: StageEstimate, gpus: int, mark: str) -> list[str]:
+    """Hours of all devices together, and of the clock where that is something else."""
+    if estimate.seconds is None:
+        return ["-"] * (1 + (gpus > 1))
+    own = f"{mark}{_hours(estimate.seconds * gpus)}"
+    return [own] if gpus == 1 else [own, f"{mark}{_hours(estimate.seconds)}"]
 
 
 def device_table(

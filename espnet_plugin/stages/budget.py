@@ -1,4 +1,4 @@
-"""How long a stage trains: epochs, optimizer steps, or hours.
+"""How long a stage trains: epochs, optimizer steps, or hours (here or on a reference system).
 
 ESPnet counts in epochs, so every budget ends as ``max_epoch`` (and ``num_iters_per_epoch``).
 The values are fixed before the stage's first step: the learning-rate curve depends on them.
@@ -14,24 +14,28 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Budget:
-    """A stage's length: at most one of ``max_steps`` and ``hours``; neither means ``max_epoch``.
+    """A stage's length: at most one of the three below; none of them means ``max_epoch``.
 
     Attributes:
         max_steps: optimizer steps (not iterations: ``accum_grad`` iterations make one step).
         hours: wall-clock; turned into epochs by a probe on the machine that trains.
+        reference_hours: hours on the reference system (`espnet_plugin.planning.reference_system`):
+            the same amount of computing on every machine; turned into hours by that probe.
         probe_iters: iterations of that probe; None probes one whole epoch.
     """
 
     max_steps: int | None = None
     hours: float | None = None
+    reference_hours: float | None = None
     probe_iters: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_steps is not None and self.hours is not None:
-            raise ValueError(
-                f"a stage has one budget, got max_steps {self.max_steps} and hours {self.hours}"
-            )
-        for name in ("max_steps", "hours", "probe_iters"):
+        names = ("max_steps", "hours", "reference_hours")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(given) > 1:
+            text = " and ".join(f"{name} {value}" for name, value in given.items())
+            raise ValueError(f"a stage has one budget, got {text}")
+        for name in (*names, "probe_iters"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")

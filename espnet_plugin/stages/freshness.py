@@ -8,6 +8,7 @@ from typing import Any
 
 from espnet_plugin import __version__
 from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.stages.budget import Budget
 from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.fingerprint import fingerprint, relevant_arguments, relevant_options
 from espnet_plugin.stages.inputs import initial_model
@@ -99,13 +100,19 @@ def display_status(
     return known.status, known
 
 
+def _budget(budget: Budget) -> list[float | None]:
+    """As fingerprints of earlier versions had it, for the budgets that there were."""
+    found = [budget.max_steps, budget.hours]
+    return found if budget.reference_hours is None else [*found, budget.reference_hours]
+
+
 def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
     init = stage.init_from
     return {
         "options": relevant_options(stage.options),
         "arguments": relevant_arguments(options.stage_args.get(stage.name, ())),
         "init": None if init is None else [init.stage, init.checkpoint, init.file, init.exclude],
-        "budget": [stage.budget.max_steps, stage.budget.hours],
+        "budget": _budget(stage.budget),
         "checkpoint": stage.checkpoint,
     }
 

@@ -151,6 +151,7 @@ def make_stage(
             budget=Budget(
                 max_steps=section.get("max_steps"),
                 hours=section.get("hours"),
+                reference_hours=section.get("reference_hours"),
                 probe_iters=section.get("probe_iters"),
             ),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from espnet_plugin.planning.reference_system import read_reference_step
+from espnet_plugin.planning.reference_system import REFERENCE_SECONDS, read_reference_step
 from espnet_plugin.stages.budget import (
     epoch_seconds_from_probe,
     epochs_for_hours,
@@ -63,7 +63,7 @@ def fix_budget(run: StageRun, state: StepState) -> dict[str, int | None]:
 
     Raises:
         ValueError: the budget cannot be expressed in epochs.
-        ChildFailed: the probe of an hours budget failed.
+        ChildFailed: the probe of a budget in hours failed.
     """
     stage, budget = run.stage, run.stage.budget
     if state.max_epoch is None:
@@ -73,7 +73,7 @@ def fix_budget(run: StageRun, state: StepState) -> dict[str, int | None]:
             fixed = epochs_for_steps(budget.max_steps, given, stage.name)
             state.max_epoch = fixed["max_epoch"]
             state.num_iters_per_epoch = fixed["num_iters_per_epoch"]
-        elif budget.hours is not None:
+        elif budget.hours is not None or budget.reference_hours is not None:
             state.max_epoch = _probe(run)
     return {"max_epoch": state.max_epoch, "num_iters_per_epoch": state.num_iters_per_epoch}
 
@@ -135,7 +135,6 @@ def _probe(run: StageRun) -> int:
     import torch  # only here: reading the probe's times
 
     budget = run.stage.budget
-    assert budget.hours is not None
     folder = run.options.exp / "probe" / run.stage.name
     fixed = {"max_epoch": 1, "num_iters_per_epoch": budget.probe_iters}
     config = write_stage_config(run.stage, run.options, fixed)
@@ -147,7 +146,7 @@ def _probe(run: StageRun) -> int:
     if budget.probe_iters is not None:
         command += ["--num_iters_per_epoch", str(budget.probe_iters)]
     begun = time.monotonic()
-    run.show(f"{run.stage.name:<10} probing how long an epoch takes (hours: {budget.hours})")
+    run.show(f"{run.stage.name:<10} probing how long an epoch takes")
     _run(run, launched(command, run.options, log), log, run.tick)
     wall = time.monotonic() - begun
     tail.read()
@@ -157,9 +156,29 @@ def _probe(run: StageRun) -> int:
     batches = run.stage.options.get("num_iters_per_epoch") or tail.batches or 1
     each = epoch_seconds_from_probe(train_time, valid_time, budget.probe_iters or batches, batches)
     # Starting costs once more what the probe spent outside its epoch.
-    epochs = epochs_for_hours(budget.hours, each, 2 * wall - train_time - valid_time)
+    hours = _hours_here(run, folder)
+    epochs = epochs_for_hours(hours, each, 2 * wall - train_time - valid_time)
     run.show(f"{run.stage.name:<10} {clock(each)} an epoch: max_epoch {epochs}")
     return epochs
+
+
+def _hours_here(run: StageRun, folder: Path) -> float:
+    """The wall-clock budget of the stage on this machine, as the probe in ``folder`` found it."""
+    budget = run.stage.budget
+    if budget.hours is not None:
+        return budget.hours
+    assert budget.reference_hours is not None
+    step = read_reference_step(folder)
+    if step is None:
+        raise ValueError(
+            f"{folder}: the probe left no reference step, without which reference_hours "
+            f"{budget.reference_hours} means nothing here; give hours or max_epoch instead"
+        )
+    hours = budget.reference_hours * step / REFERENCE_SECONDS
+    run.show(
+        f"{run.stage.name:<10} reference_hours {budget.reference_hours:g}: {hours:.2g} hours here"
+    )
+    return hours
 
 
 def _seconds(value: Any) -> float:

@@ -52,6 +52,7 @@ def probe_stage(
     """
     args = ProgressiveASRTask.get_parser().parse_args(list(arguments))
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(args.use_tf32)
     model = ProgressiveASRTask.build_model(args).to(device)
     optimizer = ProgressiveASRTask.build_optimizers(args, model)[0]
     parameters = sum(p.numel() for p in model.parameters())

@@ -81,6 +81,10 @@ def test_budgets_and_the_command_line_count() -> None:
     assert (found.epochs, found.updates, found.seconds) == (5, 50, None)
     hours = estimate_stage(stage(Budget(hours=2.0)), TRAIN, VALID, options(), probe())
     assert (hours.epochs, hours.updates, hours.seconds) == (None, None, 7200.0)
+    reference = stage(Budget(reference_hours=1.0))  # a machine of half the reference system's speed
+    found = estimate_stage(reference, TRAIN, VALID, options(), probe())
+    assert (found.epochs, found.seconds) == (None, pytest.approx(7200.0))
+    assert estimate_stage(reference, TRAIN, VALID, options(), None).seconds is None
     given = options(stage_args={"s": ["--max_epoch", "7", "--use_amp", "true"]})
     found = estimate_stage(stage(), TRAIN, VALID, given, None)
     assert (found.epochs, found.precision) == (7, "bf16")
@@ -142,6 +146,19 @@ def test_the_command_prints_and_labels(
     assert f"reference-system time: {hours / 2:.1f} hours" in out  # 0.122 s against 0.244 s
     assert plan.main([*recipe, "--devices", "h200", "--markdown", "true"]) == 0
     assert "| stage | loss |" in capsys.readouterr().out
+
+
+def test_several_gpus_have_hours_of_their_own(
+    recipe: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan.main([*recipe, "--ngpu", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if line.startswith("stage"))
+    assert heading.split()[-4:] == ["GPU-hours", "hours", "on", "2"]
+    together, clock = (
+        float(cell) for cell in next(x for x in lines if x.startswith("all")).split()[-2:]
+    )
+    assert together == pytest.approx(2 * clock, rel=0.1)
 
 
 def test_what_does_not_fit_is_refused_with_the_remedy(

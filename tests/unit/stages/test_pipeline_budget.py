@@ -46,7 +46,16 @@ def test_hours() -> None:
     assert epoch_seconds_from_probe(30, 50, 20, 200) == pytest.approx(350)
 
 
-@pytest.mark.parametrize("kwargs", [{"max_steps": 1, "hours": 1}, {"hours": -1}, {"max_steps": 0}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"max_steps": 1, "hours": 1},
+        {"hours": 1, "reference_hours": 1},
+        {"reference_hours": 0},
+        {"hours": -1},
+        {"max_steps": 0},
+    ],
+)
 def test_bad_budgets(kwargs: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"got"):
         Budget(**kwargs)

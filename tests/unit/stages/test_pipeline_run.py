@@ -16,6 +16,8 @@ import torch
 import yaml
 
 from espnet_plugin.bin import status, train
+from espnet_plugin.planning.reference_system import REFERENCE_SECONDS
+from espnet_plugin.stages import training
 from espnet_plugin.stages.lock import RunLock
 
 
@@ -249,6 +251,21 @@ def test_hours_become_epochs_once(corpus: Path, arguments: list[str]) -> None:
     assert step["max_epoch"] in (3, 4)  # 450 s, less what starting the probe took
     checkpoint = json.loads((corpus / "exp/t/viterbi/checkpoint.pth").read_text())
     assert checkpoint["epoch"] == step["max_epoch"]
+
+
+def test_reference_hours_are_worth_the_same_everywhere(
+    corpus: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    two_stages(corpus)
+    change(corpus, "viterbi", reference_hours=0.5, probe_iters=2)
+    assert train.main(arguments) == 2
+    assert "the probe left no reference step" in caplog.text
+    # this machine is four times as fast as the reference system: 0.125 hours, as above
+    fast = REFERENCE_SECONDS / 4
+    monkeypatch.setattr(training, "read_reference_step", lambda folder, since=0.0: fast)
+    assert train.main(arguments) == 0
+    assert states(corpus)["train:viterbi"]["max_epoch"] in (3, 4)
 
 
 def test_steps_become_epochs(corpus: Path, arguments: list[str]) -> None:
