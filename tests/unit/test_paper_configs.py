@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from espnet_plugin.data.lm_spec import lm_specs
 from espnet_plugin.data.token_list import write_token_list
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.data_jobs import job_checks
@@ -34,8 +35,10 @@ EPOCHS = {"librispeech": (20, 15, 1), "swbd": (50, 40, 1)}  # viterbi, full_sum,
 STAGES = ("align", "viterbi", "full_sum", "mbr")
 OTHERS = [
     *(LIBRISPEECH / name for name in ("train_progressive_100h.yaml", "train_full_sum_only.yaml")),
+    *sorted(LIBRISPEECH.glob("train_*_subwords*.yaml")),
     *sorted((LIBRISPEECH / "tuning").glob("train_*.yaml")),
     SWBD / "train_full_sum_only.yaml",
+    SWBD / "train_progressive_subwords.yaml",
     *sorted((SWBD / "tuning").glob("train_*.yaml")),
 ]
 
@@ -194,10 +197,14 @@ def test_jobs_between_stages_take_their_options(path: Path, tmp_path: Path) -> N
             .get_parser()
             .parse_args(arguments)
         )
-        if program == "nbest":
-            check_search_options(args)
-            assert args.nbest == 4 and args.ilm_scale is None
-            assert (args.search == "lexicon") >= bool(args.lm)
+        if program != "nbest":
+            continue
+        check_search_options(args)
+        assert args.nbest == 4 and args.ilm_scale is None
+        # words of a lexicon and a word 4-gram at 0.4 for phonemes, neither of them for other labels
+        words = not any(name in path.stem for name in ("subwords", "bpe"))
+        assert args.search == ("lexicon" if words else "beam")
+        assert [spec.scale for spec in lm_specs(vars(args))] == [0.4] * words
 
 
 #: (step of a stage of 10,000, learning rate), by hand from method.md; one-cycle: up 45 %, down

@@ -19,8 +19,9 @@ set -- "${others[@]}"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=/dev/null
 . ./db.sh
-decoding=(--inference_config conf/decode.yaml)
+config=conf/train_progressive_subwords.yaml decoding=(--inference_config conf/decode.yaml)
 if [ "${token_type}" = phn ]; then
+    config=conf/train_progressive.yaml
     decoding=(--inference_config conf/decode_lexicon.yaml --lexicon data/local/lexicon.txt
         --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55)
 fi
@@ -29,5 +30,5 @@ fi
     --test_sets "${EVAL2000_AUDIO:+eval2000} ${HUB5E01:+hub5e01} ${RT03:+rt03}" \
     --fs 8000 --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
     --lm_train_text data/local/lm_train.txt \
-    --asr_config conf/train_progressive.yaml \
+    --asr_config "${config}" \
     "$@"
