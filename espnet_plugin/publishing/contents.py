@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from espnet_plugin import __version__
-from espnet_plugin.data.lm_spec import KINDS, parse_lm
+from espnet_plugin.data.lm_spec import parse_lm
 from espnet_plugin.data.phoneme_words import WORD_COUNTS
 from espnet_plugin.publishing.package import CONFIG, DECODING, FILE_KEYS, MODEL, read_mapping
 from espnet_plugin.publishing.portable import VOCABULARY, Places
@@ -197,7 +197,6 @@ def _add_decoding(contents: Contents, config: Path) -> None:
 
 def _add_lm(contents: Contents, text: str) -> str:
     spec = parse_lm(text)
-    assert spec.kind in KINDS
     if spec.kind.startswith("espnet"):
         member, _ = _add_espnet_lm(contents, spec.path, None)
     else:
