@@ -71,7 +71,7 @@ def estimate_stage(
     """Steps, time and memory of one stage.
 
     Raises:
-        ValueError: batches or budget of the stage cannot be told.
+        ValueError: the budget of the stage cannot be told.
     """
     given = stage_options(stage, options)
     world = max(1, options.ngpu) * options.num_nodes

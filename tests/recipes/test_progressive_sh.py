@@ -99,6 +99,8 @@ def test_doctor_comes_first_and_plan_before_training(recipe: Path) -> None:
     assert option(doctor, "--ngpu") == "2" and option(plan, "--probe_steps") == "2"
     _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", everything=True)
     assert option(calls[1], "--probe_steps") == "0"  # a CPU's small recipe does not wait for it
+    result, calls = call(recipe, *SETS, fail_at="plan", everything=True)
+    assert result.returncode == 2 and calls[-1][0] == "plan" and "--probe_steps 0" in result.stderr
     result, calls = call(recipe, *SETS, fail_at="doctor", everything=True)
     assert result.returncode == 2 and len(calls) == 1 and "--skip_doctor true" in result.stderr
     _, calls = call(recipe, *SETS, "--skip_doctor", "true", fail_at="doctor", everything=True)

@@ -85,9 +85,13 @@ def test_the_length_of_an_epoch_may_be_given() -> None:
     assert epoch_batches(data, options).count == 500
 
 
-def test_an_unknown_batch_type_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_type 'catpow'"):
-        epoch_batches(random_data(5, 1, 80, seed=0), {"batch_type": "catpow"})
+def test_an_unknown_batch_type_is_counted_as_length_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = random_data(50, 1, 80, seed=0)
+    length, other = ({"batch_type": kind, "batch_bins": 9000} for kind in ("length", "catpow"))
+    assert epoch_batches(data, other) == epoch_batches(data, length)
+    assert "batch_type catpow: its batches are counted as those of length" in caplog.text
 
 
 def options_for(folder: Path, feats_type: str = "raw", fs: int = 8000) -> RunOptions:

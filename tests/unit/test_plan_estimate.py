@@ -167,6 +167,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(
     (tmp_path / "probe.json").write_text(probe(memory=1.0).dump())
     assert plan.main(recipe) == 1
     assert "stage s: needs" in caplog.text and "divide its batch_bins" in caplog.text
+    assert plan.main([*recipe, "--devices", "gtx1080ti"]) == 0  # not about this machine
     caplog.clear()
     failed = StageProbe(frames=100.0, error="out of memory")
     (tmp_path / "probe.json").write_text(probe(failed, "cuda").dump())

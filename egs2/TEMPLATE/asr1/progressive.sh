@@ -394,7 +394,8 @@ if wanted 6; then
     if [ -z "${probe_steps}" ]; then
         probe_steps=$((ngpu > 0 ? 2 : 0))
     fi
-    run plan "${pipeline[@]}" --probe_steps "${probe_steps}"
+    run plan "${pipeline[@]}" --probe_steps "${probe_steps}" ||
+        die "the plan does not hold here (see above); --probe_steps 0 trains without measuring first"
     run train "${pipeline[@]}" --force_alignment "${force_alignment}"
 fi
 
