@@ -70,7 +70,13 @@ def run_probe(
     log.unlink(missing_ok=True)
     names = ", ".join(stage.name for stage in stages)
     show(f"probing {steps} steps of {names} (log: {log})")
-    command = [*program(options, "step_probe"), str(path)]
+    _start(path, log, options)
+    return Probe.load(folder / "probe.json")
+
+
+def _start(spec: Path, log: Path, options: RunOptions) -> None:
+    """Run the probe to its end, here or through the command that training goes through."""
+    command = [*program(options, "step_probe"), str(spec)]
     console = log
     if options.train_cmd != "local":
         gpu = ["--gpu", "1"] if options.ngpu else []
@@ -81,7 +87,6 @@ def run_probe(
     status = wait_all([start(command, console, environment)], lambda: None)[0]
     if status != 0:
         raise ChildFailed("probe of the training steps", status, log if log.exists() else console)
-    return Probe.load(folder / "probe.json")
 
 
 def probe_batch(
