@@ -43,8 +43,8 @@ TINY = {
         "best_model_criterion": [["valid", "loss", "min"]],
     },
     "train_stages": {
-        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 12},
-        "viterbi": {"loss": "viterbi", "max_epoch": 3},
+        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 8},
+        "viterbi": {"loss": "viterbi", "max_epoch": 2},
         "full_sum": {"loss": "full_sum", "max_epoch": 3},
         "mbr": {"loss": "mbr", "max_epoch": 1},
     },
