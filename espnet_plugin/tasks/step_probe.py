@@ -6,6 +6,7 @@ Shape legend: B batch, T' feature frames, T encoder frames, S labels, N hypothes
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from espnet_plugin.models.nbest_data import pack_nbest
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
@@ -188,8 +190,6 @@ class _Launches(TorchDispatchMode):
 
 def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int, int]:
     """One step: operations of its products, dispatches, and bytes kept for the backward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
@@ -199,11 +199,39 @@ def _count(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[float, int,
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with _Launches() as launches, FlopCounterMode(display=False) as counter:
+    with _Launches() as launches, flop_counter() as counter:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = forward()
         loss.backward()
     return float(counter.get_total_flops()), launches.count, sum(kept.values())
+
+
+def flop_counter() -> FlopCounterMode:
+    """torch's counter of operations, mended for the backward pass of grouped convolutions.
+
+    torch 2.14 counts the weight's gradient of a depthwise convolution as if it had no groups.
+    """
+    mended = {torch.ops.aten.convolution_backward: _convolution_backward}
+    return FlopCounterMode(display=False, custom_mapping=mended)
+
+
+def _convolution_backward(
+    grad_out: Sequence[int],
+    inputs: Sequence[int],
+    weight: Sequence[int],
+    *rest: Any,
+    **kwargs: Any,
+) -> int:
+    """Operations of input's and weight's gradient: each as many as the convolution itself has.
+
+    Args:
+        grad_out, inputs, weight: shapes.
+        rest: bias, stride, padding, dilation, transposed, output padding, groups, and which
+            gradients of input, weight and bias are wanted.
+    """
+    transposed, wanted = rest[4], rest[7]
+    places = math.prod(inputs[2:] if transposed else grad_out[2:])
+    return 2 * inputs[0] * places * math.prod(weight) * (bool(wanted[0]) + bool(wanted[1]))
 
 
 def _timed(action: Callable[[], object], device: torch.device) -> float:
