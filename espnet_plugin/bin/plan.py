@@ -58,7 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--probe_steps", type=int, default=2, help="steps to measure; 0: none")
     add("--probe", type=Path, help="an earlier probe to use (<exp>/plan/probe.json)")
     add("--devices", nargs="+", default=[], help="h200 a100 rtx3090 gtx1080ti: estimates for them")
-    add("--utilisation", type=float, help="share of their peak; default: by precision, 0.1 to 0.3")
+    add("--utilisation", type=float, help="share of their peak; default: by precision, 0.07 to 0.2")
     add("--markdown", type=str2bool, default=False, nargs="?", const=True, help="Markdown tables")
     return parser
 

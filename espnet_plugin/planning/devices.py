@@ -16,7 +16,7 @@ LAUNCH_SECONDS = 1e-5
 #: Share of the peak that training is assumed to reach; a probe on the GPU itself replaces it. That
 #: of fp32 gives the paper's two to three weeks on a GPU of its time (docs/scale.md); the faster
 #: units have smaller ones, because only products gain from them, no norm, softmax or dropout.
-UTILISATION = {"fp32": 0.3, "tf32": 0.15, "bf16": 0.1}
+UTILISATION = {"fp32": 0.2, "tf32": 0.1, "bf16": 0.07}
 
 
 @dataclass(frozen=True)
