@@ -68,13 +68,13 @@ def read_wishes(args: argparse.Namespace) -> tuple[list[Check], Wishes]:
         check = Check("configuration", FAILED, str(error), "correct the file, or give another one")
         return [check], Wishes(**given)
     options = [stage.options for stage in stages]
-    kept = [max(o.get("keep_nbest_models") or [10]) for o in options]
+    kept = [o.get("keep_nbest_models") or 10 for o in options]  # ESPnet's default; a list or one
     wishes = Wishes(
         **given,
         num_workers=max(int(o.get("num_workers", 1)) for o in options),
         parameters=max((model_parameters(o) or 0 for o in options), default=0) or None,
         stages=len(stages),
-        models_kept=max(kept),
+        models_kept=max(max(each) if isinstance(each, list) else int(each) for each in kept),
     )
     size = (
         "" if wishes.parameters is None else f", about {wishes.parameters / 1e6:.0f} M parameters"

@@ -73,6 +73,17 @@ def test_everything_wrong_is_listed_at_once(
     assert "FAILED: nodes: --num_nodes 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("kept", "models"), [("[3, 7]", 7), ("4", 4), ("null", 10)])
+def test_models_kept_as_espnet_reads_them(
+    kept: str, models: int, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "train.yaml").write_text(
+        f"train_stages: {{align: {{loss: ctc, keep_nbest_models: {kept}}}}}\n"
+    )
+    _, wishes = doctor.read_wishes(doctor.get_parser().parse_args(arguments))
+    assert wishes.models_kept == models
+
+
 def test_a_broken_configuration_is_a_finding(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("train_stage: {}\n")
     found = run(arguments)["configuration"]
