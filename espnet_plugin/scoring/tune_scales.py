@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ def tune_scales(
 ) -> dict[str, Any]:
     """Write ``grid.md``, ``scales.json`` and ``decode.yaml`` into ``target``.
 
+    Of scales with the same error rate, those nearest to the lists' own are taken.
+
     Args:
         lists: folder with the N-best lists of a development set (`decode` or `rescore`).
         text: its transcripts.
@@ -54,6 +57,9 @@ def tune_scales(
     if size > MAX_POINTS:
         raise ValueError(f"the grid has {size} points; give fewer values with --lm_grid")
     points, utterances = _points(lists, text, settings, [sorted(lm_grid)] * len(specs), ilm)
+    made = [*(spec.scale or 0.0 for spec in specs), settings.get("ilm_scale") or 0.0]
+    # Lists hold what a search with their own scales found: of equal points, the nearest to those.
+    points.sort(key=lambda p: (p.rate, math.dist([*p.lm_scales, p.ilm_scale], made)))
     best = points[0]
     chosen = dict(base if base is not None else settings)
     if base is None:  # the lists' own length, and what they left out to be quick

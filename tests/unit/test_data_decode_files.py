@@ -110,3 +110,13 @@ def test_scales_are_the_ones_with_fewest_errors(tmp_path: Path) -> None:
         (tmp_path / "text").write_text("u1 yes\nu2 no\n")
         grid = [i / 1e6 for i in range(50_000)]
         tune_scales(tmp_path / "lists", tmp_path / "text", tmp_path / "out", lm_grid=grid)
+
+
+def test_of_equal_scales_the_nearest_to_the_lists_own_are_taken(tmp_path: Path) -> None:
+    write_lists(tmp_path / "lists", {"u2": [("no", -1.0, -1.0, -1.0)]})  # made with 0.4 and 0.1
+    (tmp_path / "text").write_text("u2 no\n")
+    chosen = tune_scales(
+        tmp_path / "lists", tmp_path / "text", tmp_path / "out",
+        lm_grid=[0.0, 0.3, 1.0], ilm_grid=[0.0, 0.15, 0.4],
+    )  # fmt: skip
+    assert chosen["lm"] == ["word:w.arpa:0.3"] and chosen["ilm_scale"] == 0.15
