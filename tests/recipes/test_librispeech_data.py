@@ -6,6 +6,7 @@ What is expected was written by hand from the corpus's README.TXT and Panayotov 
 from __future__ import annotations
 
 import gzip
+import importlib.machinery
 import importlib.util
 import shutil
 import sys
@@ -394,8 +395,14 @@ def test_counts_of_the_complete_parts(
 
 
 def test_lacking_resources_are_named_before_anything_is_read(
-    corpus: Path, prepare: Callable, caplog: pytest.LogCaptureFixture
+    corpus: Path,
+    prepare: Callable,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    kenlm = ModuleType("kenlm")  # whether it is installed or not: it is asked for first
+    kenlm.__spec__ = importlib.machinery.ModuleSpec("kenlm", None)
+    monkeypatch.setitem(sys.modules, "kenlm", kenlm)
     (corpus.parent / "slr11/4-gram.arpa.gz").unlink()
     assert prepare(corpus) == 1
     assert "slr11/4-gram.arpa.gz: missing; fetch it from OpenSLR 11" in caplog.text
