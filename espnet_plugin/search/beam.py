@@ -233,7 +233,11 @@ class BeamSearch:
             else:
                 level = self._extend(level, labels, min(width, options.beam), t)
                 level = self._with_bonus(level)
-        return Beam.joined(levels).take(slots, self._within_beam(score))
+        score = self._within_beam(score)
+        if options.score_beam is not None:  # slots that are free everywhere cost time in each frame
+            width = max(1, int((score > NEG_INF).sum(1).max()))
+            score, slots = score[:, :width], slots[:, :width]
+        return Beam.joined(levels).take(slots, score)
 
     # Building blocks -------------------------------------------------------------------------
 
