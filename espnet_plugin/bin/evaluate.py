@@ -10,13 +10,13 @@ leaves it, and <exp>/RESULTS.md. The same command continues after a kill.
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.bin.console import run_command
 from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
@@ -30,7 +30,6 @@ from espnet_plugin.stages.fingerprint import fingerprint
 from espnet_plugin.stages.jobs import Job, make_job, run_jobs
 from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.process import ChildFailed
 
 MARK = "made_from"
 
@@ -54,19 +53,14 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 (a process failed) or 2 (user error)."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    """Run the command; returns its exit status, see `run_command`."""
     args = get_parser().parse_args(cmd)
-    try:
+
+    def work() -> None:
         with RunLock(args.exp):
             evaluate(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    except ChildFailed as error:
-        logging.error("%s", error)
-        return 1
-    return 0
+
+    return run_command(work)
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from espnet_plugin.bin.console import run_command, show
 from espnet_plugin.bin.pipeline_options import parse_rate
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.fingerprint import fingerprint
@@ -200,16 +200,14 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 after a user error."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    """Run the command; returns its exit status, see `run_command`."""
     args = get_parser().parse_args(cmd)
-    try:
+
+    def work() -> None:
         done = format_data(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    print(f"{args.out_dir}: {'written' if done else 'up to date'}")
-    return 0
+        show(f"{args.out_dir}: {'written' if done else 'up to date'}")
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

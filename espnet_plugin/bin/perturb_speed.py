@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.bin.console import run_command, show
 from espnet_plugin.bin.pipeline_options import parse_rate
 from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
@@ -153,16 +154,14 @@ def _resample(copy: Copy) -> str | None:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 after a user error."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    """Run the command; returns its exit status, see `run_command`."""
     args = get_parser().parse_args(cmd)
-    try:
+
+    def work() -> None:
         done = perturb_speed(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    print(f"{args.out_dir}: {'written' if done else 'up to date'}")
-    return 0
+        show(f"{args.out_dir}: {'written' if done else 'up to date'}")
+
+    return run_command(work)
 
 
 if __name__ == "__main__":
