@@ -92,6 +92,8 @@ install_with_uv() {
         export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL}}
     fi
     export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300}
+    # As pip: the system's certificates, for networks whose proxy signs with one of its own.
+    export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
     if ! is_usable "${venv}/bin/python"; then
         "${uv_home}/bin/uv" venv -q --clear --python "${python}" "${venv}"
     fi
