@@ -15,20 +15,29 @@ def show(line: str) -> None:
     print(line, flush=True)
 
 
-def run_command(work: Callable[[], int | None]) -> int:
-    """Do the work of a command and say how it ended.
+def report_user_errors(work: Callable[[], int | None]) -> int:
+    """Do the work of a command; what the user can mend becomes a line of the log.
 
     Returns:
-        What ``work`` returns (None counts as 0), 1 (a process failed), 2 (user error) or 130
-        (Ctrl-C).
+        What ``work`` returns (None counts as 0), or 2 (user error).
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         return work() or 0
     except ValueError as error:
         logging.error("%s", error)
         return 2
+
+
+def run_command(work: Callable[[], int | None]) -> int:
+    """Do the work of a command that runs others, and say how it ended.
+
+    Returns:
+        As `report_user_errors`, or 1 (a process failed) or 130 (Ctrl-C).
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return report_user_errors(work)
     except ChildFailed as error:
         logging.error("%s", error)
         return 1

@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.data.g2p import PROVIDERS, load_g2p
 from espnet_plugin.data.kaldi_files import read_table, some
@@ -52,12 +53,7 @@ def main(cmd: list[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a user error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     args = get_parser().parse_args(cmd)
-    try:
-        print(make_tokens(args))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    return report_user_errors(lambda: print(make_tokens(args)))
 
 
 def make_tokens(args: argparse.Namespace) -> Path:

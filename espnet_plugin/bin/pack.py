@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.data.decode_files import SEARCH
 from espnet_plugin.data.kaldi_files import read_table
@@ -61,12 +62,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     args = get_parser().parse_args(cmd)
-    try:
-        print(run(args))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    return report_user_errors(lambda: print(run(args)))
 
 
 def run(args: argparse.Namespace) -> Path:

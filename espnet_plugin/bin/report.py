@@ -10,6 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.report.markdown import write_report
 
 
@@ -27,12 +28,7 @@ def main(cmd: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     args = get_parser().parse_args(cmd)
-    try:
-        print(write_report(args.exp))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    return report_user_errors(lambda: print(write_report(args.exp)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH, nbest_names
 from espnet_plugin.data.lm_spec import START_SCALE, LmSpec, lm_options, lm_specs, parse_lm
 from espnet_plugin.data.nbest_lists import ListEntry, read_nbest, read_settings
@@ -138,12 +139,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
     args = get_parser().parse_args(cmd)
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
-    try:
-        rescore(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    return report_user_errors(lambda: rescore(args))
 
 
 if __name__ == "__main__":

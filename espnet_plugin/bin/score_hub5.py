@@ -14,6 +14,7 @@ import logging
 import sys
 from pathlib import Path
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.scoring.decode_dirs import find_decodings
@@ -48,13 +49,7 @@ def main(cmd: list[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a user error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     args = get_parser().parse_args(cmd)
-    try:
-        text = score_hub5(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    print(text)
-    return 0
+    return report_user_errors(lambda: print(score_hub5(args)))
 
 
 def score_hub5(args: argparse.Namespace) -> str:

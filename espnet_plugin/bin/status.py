@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.bin.train import build_pipeline
 from espnet_plugin.stages.state import PipelineState
 from espnet_plugin.stages.status import Row, format_rows, step_rows
@@ -40,12 +41,8 @@ def main(cmd: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--exp", type=Path, required=True, help="<expdir>/<tag>")
-    try:
-        print(format_rows(rows_of(parser.parse_args(cmd).exp)))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    exp: Path = parser.parse_args(cmd).exp
+    return report_user_errors(lambda: print(format_rows(rows_of(exp))))
 
 
 if __name__ == "__main__":

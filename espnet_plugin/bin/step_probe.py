@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.bin.console import report_user_errors
+
 
 def probe(spec: dict[str, Any]) -> None:
     """Probe all stages of the specification one after the other and write the result."""
@@ -80,12 +82,8 @@ def main(cmd: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("spec", type=Path, help="JSON, see above")
-    try:
-        probe(json.loads(parser.parse_args(cmd).spec.read_text(encoding="utf-8")))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    spec: Path = parser.parse_args(cmd).spec
+    return report_user_errors(lambda: probe(json.loads(spec.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

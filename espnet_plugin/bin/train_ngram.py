@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.kaldi_dir import write_text_atomically
 from espnet_plugin.data.lm_text import make_units, read_sentences, write_units
 from espnet_plugin.data.text_units import TOKEN_TYPES
@@ -121,12 +122,7 @@ def run(args: argparse.Namespace) -> None:
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
-        run(get_parser().parse_args(cmd))
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    return report_user_errors(lambda: run(get_parser().parse_args(cmd)))
 
 
 if __name__ == "__main__":
