@@ -2,69 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.recipes.librispeech_corpus import make_librispeech, make_resources, speak, table
+from tests.recipes.tiny_recipe import pipeline, run_sh, stand_in
 
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("soundfile")
 pytestmark = pytest.mark.slow
 
-REPO = Path(__file__).resolve().parents[2]
-RECIPE = REPO / "egs2" / "librispeech" / "asr1"
 OPTIONS = ["--speed_perturb_factors", "1.0 1.1", "--decode_stages", "final"]
 TESTS = ["dev_clean", "dev_other", "test_clean", "test_other"]
-TINY = {
-    "stage_scheduler": "progressive",
-    "base": {
-        "encoder": "progressive_conformer",
-        "encoder_conf": {
-            "output_size": 48, "attention_heads": 2, "linear_units": 96, "num_blocks": 2,
-            "vgg_channels": [8, 8, 8], "cnn_module_kernel": 7, "macaron_style": True,
-            "rel_pos_type": "latest", "pos_enc_layer_type": "rel_pos",
-            "selfattention_layer_type": "rel_selfattn", "interctc_layer_idx": [1],
-        },
-        "decoder": "feedforward_prediction",
-        "decoder_conf": {"embed_size": 16, "hidden_size": 32, "num_layers": 1, "context": 1},
-        "model": "progressive_transducer",
-        "model_conf": {"topology": "monotonic", "joint_conf": {"joint_size": 32}},
-        "frontend": "default",
+TINY = pipeline(
+    {
         "frontend_conf": {"n_fft": 400, "win_length": 400, "hop_length": 160, "n_mels": 20},
-        "normalize": "global_mvn",
-        "batch_type": "numel", "batch_bins": 160000, "num_workers": 0,
-        "optim": "adam", "optim_conf": {"lr": 2.0e-3}, "grad_clip": 5.0,
-        "keep_nbest_models": [1], "use_tensorboard": False, "num_att_plot": 0, "seed": 1,
-        "best_model_criterion": [["valid", "loss", "min"]],
+        "batch_bins": 160000,
     },
-    "train_stages": {
-        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 8},
-        "viterbi": {"loss": "viterbi", "max_epoch": 2},
-        "full_sum": {"loss": "full_sum", "max_epoch": 3},
-        "mbr": {"loss": "mbr", "max_epoch": 1},
-    },
-    "alignment": {"source": "encoder", "prior_scale": 0.3, "batch_size": 16},
-    "nbest": {
-        "nbest": 2, "beam_size": 4, "batch_size": 16, "search": "lexicon", "look_ahead": "unigram",
+    epochs={"align": 8, "viterbi": 2, "full_sum": 3, "mbr": 1},
+    nbest={
+        "nbest": 2, "beam_size": 4, "search": "lexicon", "look_ahead": "unigram",
         "lexicon": "data/token_list/phn/lexicon.txt", "lm": ["word:data/local/word_lm.arpa.gz:0.4"],
     },
-}  # fmt: skip
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that stands for egs2/librispeech/asr1: its outputs stay out of the source tree."""
     folder = tmp_path_factory.mktemp("librispeech")
-    for name in ("local", "conf", "path.sh", "cmd.sh", "db.sh", "progressive.sh"):
-        (folder / name).symlink_to(RECIPE / name)
-    (folder / "run.sh").write_bytes((RECIPE / "run.sh").read_bytes())
-    (folder / "run.sh").chmod(0o755)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    stand_in("librispeech", folder, TINY)
     speech = speak(folder / "speech", train=60, evaluation=12)
     make_librispeech(folder / "corpus" / "LibriSpeech", speech)
     make_resources(folder / "slr11", list(table(speech["train"] / "text").values()))
@@ -73,18 +42,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(recipe: Path, python: str, *options: str) -> str:
     """Run the recipe; returns its standard output."""
-    command = [
-        "./run.sh", "--librispeech", "corpus", "--train_parts", "100",
-        "--local_data_opts", "--lm_resources slr11 --allow_subset",
-        "--asr_config", "tiny.yaml", "--nj", "2", "--train_threads", "1",
-        "--python", python, "--preload", "false", *options,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIBRISPEECH": ""}
-    done = subprocess.run(
-        command, cwd=recipe, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done.stdout
+    corpus = ("--librispeech", "corpus", "--train_parts", "100")
+    data = ("--local_data_opts", "--lm_resources slr11 --allow_subset")
+    return run_sh(recipe, python, *corpus, *data, *options, emptied=["LIBRISPEECH"])
 
 
 def test_from_the_corpus_to_the_scored_table_and_the_packed_model(
