@@ -118,12 +118,24 @@ def _recent(folder: Path, where: Mapping[str, Any]) -> float | None:
     return None
 
 
-def read_reference_step(folder: Path, since: float = 0.0) -> float | None:
-    """What `write_reference_step` left at or after time ``since``; None if there is nothing."""
-    path = folder / FILE
+def measurement_stamp(folder: Path) -> tuple[int, int] | None:
+    """Tells one measurement's file from the next one's; None if there is none.
+
+    Not compared with this machine's clock: file systems have their own, and theirs are coarser.
+    """
     try:
-        if path.stat().st_mtime < since:
-            return None
-        return float(json.loads(path.read_text(encoding="utf-8"))["reference_step_seconds"])
+        status = (folder / FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def read_reference_step(folder: Path, before: tuple[int, int] | None = None) -> float | None:
+    """What `write_reference_step` left since the stamp ``before``; None if there is nothing."""
+    if measurement_stamp(folder) == before:
+        return None
+    try:
+        text = (folder / FILE).read_text(encoding="utf-8")
+        return float(json.loads(text)["reference_step_seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

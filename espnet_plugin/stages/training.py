@@ -10,7 +10,11 @@ from typing import Any
 
 import yaml
 
-from espnet_plugin.planning.reference_system import REFERENCE_SECONDS, read_reference_step
+from espnet_plugin.planning.reference_system import (
+    REFERENCE_SECONDS,
+    measurement_stamp,
+    read_reference_step,
+)
 from espnet_plugin.stages.budget import (
     epoch_seconds_from_probe,
     epochs_for_hours,
@@ -94,12 +98,12 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
     config = write_stage_config(run.stage, run.options, fixed)
     log = run.folder / "train.log"
     tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
-    begun, before, since = time.monotonic(), state.seconds, time.time()
+    begun, before, earlier = time.monotonic(), state.seconds, measurement_stamp(run.folder)
 
     def on_tick() -> None:
         run.tick()
         if state.spans and state.spans[-1]["reference_step_seconds"] is None:
-            measured = read_reference_step(run.folder, since)
+            measured = read_reference_step(run.folder, earlier)
             state.spans[-1]["reference_step_seconds"] = measured
         for result in tail.read():
             elapsed = before + time.monotonic() - begun

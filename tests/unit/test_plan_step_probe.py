@@ -16,6 +16,7 @@ from espnet_plugin.planning.probe_result import Probe
 from espnet_plugin.planning.reference_system import (
     REFERENCE_SECONDS,
     measure_reference_step,
+    measurement_stamp,
     read_reference_step,
     reference_hours,
     write_reference_step,
@@ -139,7 +140,7 @@ def test_reference_step(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state), "a training must not notice it"
     seconds = read_reference_step(first)
     assert seconds is not None and seconds > 0
-    assert read_reference_step(first, since=4e9) is None
+    assert read_reference_step(first, measurement_stamp(first)) is None  # no newer one
     assert read_reference_step(tmp_path) is None
     # a stage that begins minutes later need not measure again; another machine must
     (first / "reference_step.json").write_text(
