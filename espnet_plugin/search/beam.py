@@ -16,22 +16,24 @@ Shapes: B utterances, T frames, K hypotheses, R = B * K rows, V vocabulary with 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.beam_state import NEG_INF, Beam
-from espnet_plugin.search.history import NO_KEY, ROOT_KEY, HistoryTree, extend_key
+from espnet_plugin.search.expansion import Expansion
 from espnet_plugin.search.hypothesis import Hypothesis
-from espnet_plugin.search.prediction_cache import make_prediction_cache
-from espnet_plugin.search.recombine import combine, recombine
-from espnet_plugin.search.scorer_set import ScorerSet
+from espnet_plugin.search.recombine import combine, recombine_two
 from espnet_plugin.search.scorers import LabelScorer
 
-# "context" merges after the states were advanced; so many candidates per beam slot take part.
-CANDIDATES_PER_SLOT = 4
+# rnnt: what has left a frame just outside the K best may still gain from a deeper level.
+WAITING_PER_SLOT = 2
+
+Ended = tuple[Tensor, Beam]  # numbers of utterances [B] and their last beam
 
 
 def beam_search(
@@ -98,95 +100,60 @@ def beam_search(
     return BeamSearch(prediction, joint, options, scorers).search(encoder_out, lengths, nbest)
 
 
-class BeamSearch:
+class BeamSearch(Expansion):
     """The search of :func:`beam_search`, with the prediction-network table built only once."""
 
-    def __init__(
-        self,
-        prediction: Any,
-        joint: Any,
-        options: BeamOptions,
-        scorers: Sequence[tuple[LabelScorer, float]] = (),
-    ) -> None:
-        self._joint, self._options = joint, options
-        self._vocab = joint.output.weight.shape[0]
-        with torch.no_grad():
-            self._cache = make_prediction_cache(prediction, joint, blank=options.blank)
-        self._scorers = ScorerSet(joint, scorers, options.ilm_scale, options.blank)
-        # Some equalities only show once the states were advanced: then merge after extending.
-        self._merges_late = options.recombination == "context"
-
-    @torch.no_grad()
+    @torch.inference_mode()
     def search(
         self, encoder_out: Tensor, lengths: Tensor, nbest: int = 1
     ) -> list[list[Hypothesis]]:
         """[B, T, D_enc], [B] -> hypotheses of every utterance, best first."""
+        if not len(lengths):
+            return []
+        lengths = lengths.to(encoder_out.device)
+        valid = torch.arange(encoder_out.shape[1], device=lengths.device) < lengths[:, None]
+        frames = self._joint.encoder_proj(encoder_out[valid])  # [F, J] of all utterances
+        dtype = torch.promote_types(frames.dtype, torch.float32)
+        beam = self._start(len(lengths), frames.device, dtype)
+        monotonic = self._options.topology == "monotonic"
+        ended = (self._monotonic if monotonic else self._rnnt)(beam, frames, lengths)
+        return self._read(ended, nbest)
+
+    def _read(self, ended: list[Ended], nbest: int) -> list[list[Hypothesis]]:
+        """Everything is read at once, which is many times faster than one utterance at a time."""
+        width = max(beam.width for _, beam in ended)
+        beams = [replace(beam, label_parts=None, bonus=None, fresh=None) for _, beam in ended]
+        beam = self._finish(Beam.stacked([beam.widened(width) for beam in beams]))
+        kept = beam.of(torch.cat([numbers for numbers, _ in ended]).argsort(), end=nbest)
+        found = self._hypotheses(kept)
+        rows = [found[b * kept.width : (b + 1) * kept.width] for b in range(kept.batch)]
+        return [[h for h in row if h is not None] for row in rows]
+
+    # monotonic: one step per frame ---------------------------------------------------------------
+
+    def _monotonic(self, beam: Beam, frames: Tensor, lengths: Tensor) -> list[Ended]:
+        """All steps; ``frames`` [F, J], utterance after utterance."""
         order = torch.argsort(lengths, descending=True, stable=True)
         left = lengths[order].tolist()  # frames of the utterances still running, longest first
-        encoder = self._joint.encoder_proj(encoder_out[order])  # [B, T, J]
-        self._history = HistoryTree(encoder.device)
-        beam = self._start(len(left), encoder)
-        ended: list[Beam] = []
-        for t in range(max(left, default=0) + 1):
+        first, ended = (lengths.cumsum(0) - lengths)[order], []
+        for t in range(left[0] + 1):
             running = sum(length > t for length in left)
             if running < beam.batch:
-                ended.append(self._finish(beam.narrow(running, beam.batch)))
+                ended.append((order[running : beam.batch], beam.narrow(running, beam.batch)))
                 beam = beam.narrow(0, running)
             if running:
-                beam = self._frame(beam, encoder[:running, t], t)
-        results = self._read(ended, nbest)
-        inverse = torch.argsort(order).tolist()
-        return [results[i] for i in inverse]
+                stay, labels = self._scores(beam, frames.index_select(0, first[:running] + t))
+                frame = torch.full_like(order[:running], t)
+                beam = self._with_bonus(self._monotonic_frame(beam, stay, labels, frame))
+        return ended
 
-    def _start(self, batch: int, encoder: Tensor) -> Beam:
-        dtype = torch.promote_types(encoder.dtype, torch.float32)
-        zeros = torch.zeros(batch, dtype=torch.int64, device=encoder.device)
-        projected, state = self._cache.start(batch)
-        beam = Beam(
-            width=1,
-            score=torch.zeros(batch, 1, dtype=dtype, device=encoder.device),
-            node=zeros,
-            key=zeros + ROOT_KEY,
-            parent_key=zeros + NO_KEY,
-            last=zeros + self._options.blank,
-            parts=encoder.new_zeros(batch, len(self._scorers), dtype=dtype),
-            projected=projected,
-            prediction_state=state,
-            scorer_states=self._scorers.start(batch),
-            label_parts=None,
-            bonus=None,
-            fresh=torch.ones(batch, dtype=torch.bool, device=encoder.device),
-        )
-        return self._with_bonus(self._started(beam))
-
-    # One frame -------------------------------------------------------------------------------
-
-    def _frame(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
-        """All hypotheses after frame t; ``encoder`` [B, J] is that frame."""
-        if self._options.topology == "monotonic":
-            stay, labels = self._scores(beam, encoder)
-            return self._with_bonus(self._monotonic(beam, stay, labels, t))
-        return self._rnnt(beam, encoder, t)
-
-    def _scores(self, beam: Beam, encoder: Tensor) -> tuple[Tensor, Tensor]:
-        """Totals after a blank [B, K] and after each label [B, K, V] (-inf at blank)."""
-        options = self._options
-        projected = beam.projected.view(beam.batch, beam.width, -1)  # [B, K, J]
-        logits = self._joint.combine(encoder[:, None], projected).to(beam.score.dtype)
-        log_probs = logits.log_softmax(-1)  # [B, K, V]
-        stay = beam.score + log_probs[..., options.blank] - options.blank_penalty
-        labels = log_probs + beam.score[..., None]
-        if beam.bonus is not None:
-            labels += beam.bonus.view_as(labels)
-        labels[..., options.blank] = NEG_INF
-        return stay, labels
-
-    def _monotonic(self, beam: Beam, stay: Tensor, labels: Tensor, t: int) -> Beam:
-        options = self._options
+    def _monotonic_frame(self, beam: Beam, stay: Tensor, labels: Tensor, frame: Tensor) -> Beam:
+        blank = self._options.blank
         if self._merges_late:
-            labels[..., options.blank] = stay
-            many = self._extend(beam, labels, CANDIDATES_PER_SLOT * options.beam, t)
+            labels[..., blank] = stay
+            many = self._taken(beam, *self._candidates(labels), frame)
             return self._pruned(self._recombined(many))
+        assert beam.parent_key is not None and beam.last is not None
         # a·v in the beam, reached by a blank, meets a's extension by v: the parent's slot, if any.
         key, parent_key = beam.key.view_as(stay), beam.parent_key.view_as(stay)
         meets = parent_key[:, :, None] == key[:, None, :]  # [B, K, K]
@@ -196,164 +163,99 @@ class BeamSearch:
         cell = parent * self._vocab + beam.last.view_as(stay)  # [B, K]
         flat = labels.flatten(1)  # [B, K * V]
         child = flat.gather(1, cell).masked_fill(~exists, NEG_INF)
-        flat.scatter_(1, torch.where(exists, cell, options.blank), NEG_INF)
+        flat.scatter_(1, torch.where(exists, cell, blank), NEG_INF)
         labels = flat.view_as(labels)
-        labels[..., options.blank] = combine(stay, child, options.semiring)
+        labels[..., blank] = combine(stay, child, self._options.semiring)
         later = (child > stay).flatten()  # the label was more likely emitted in this frame
         parent_node = beam.node[beam.rows(parent)]
-        new = self._extend(beam, labels, options.beam, t, (later, parent_node))
-        new.score = self._within_beam(new.score)
+        score, cell = self._candidates(labels)
+        new = self._taken(beam, score, cell, frame, (later, parent_node))
+        new.score = self._within_beam(score)
         return new
 
-    def _rnnt(self, beam: Beam, encoder: Tensor, t: int) -> Beam:
-        options = self._options
-        level, levels = beam, []
-        ended, keys = beam.score[:, :0], beam.key.view_as(beam.score)[:, :0]
-        for emitted in range(options.max_symbols + 1):
-            stay, labels = self._scores(level, encoder)
-            levels.append(level)
-            ended = torch.cat([ended, stay], 1)  # [B, hypotheses of all levels]
-            keys = torch.cat([keys, self._keys(level).view_as(stay)], 1)
-            if emitted > 0:
-                ended = recombine(ended, keys, options.semiring)
-            score, slots = ended.topk(min(options.beam, ended.shape[1]), 1)
-            if emitted == options.max_symbols:
-                break
-            if score.shape[1] == options.beam:  # what is worse than the K-th best stays worse
-                labels.masked_fill_(labels <= score[:, -1, None, None], NEG_INF)
-            if options.score_beam is not None:
-                limit = score[:, 0, None, None] - options.score_beam
-                labels.masked_fill_(labels < limit, NEG_INF)
-            width = int((labels > NEG_INF).flatten(1).sum(1).max())
-            if width == 0:
-                break
-            if self._merges_late:
-                many = self._extend(level, labels, CANDIDATES_PER_SLOT * options.beam, t)
-                level = self._with_bonus(self._pruned(self._recombined(many)))
-            else:
-                level = self._extend(level, labels, min(width, options.beam), t)
-                level = self._with_bonus(level)
-        score = self._within_beam(score)
-        if options.score_beam is not None:  # slots that are free everywhere cost time in each frame
-            width = max(1, int((score > NEG_INF).sum(1).max()))
-            score, slots = score[:, :width], slots[:, :width]
-        return Beam.joined(levels).take(slots, score)
+    # rnnt: a label stays on its frame ------------------------------------------------------------
 
-    # Building blocks -------------------------------------------------------------------------
+    def _rnnt(self, beam: Beam, frames: Tensor, lengths: Tensor) -> list[Ended]:
+        """All steps; ``frames`` [F, J]. Every utterance goes through its own at its own pace.
 
-    def _all_slots(self, beam: Beam) -> Tensor:
-        slots = torch.arange(beam.width, device=beam.score.device)
-        return slots.expand(beam.batch, -1)
+        The first ``gone`` slots of the beam are hypotheses that have left their utterance's frame
+        by a blank. The others are one level: as many labels on this frame each. A step evaluates
+        the level; then an utterance goes deeper, to the next level, or, if no label can get into
+        the K best any more, to the next frame, with the K best of what has left this one.
+        """
+        blank, vocab = self._options.blank, self._vocab
+        utterance, ended = torch.arange(len(lengths), device=lengths.device), []
+        frame, depth, gone = torch.zeros_like(utterance), torch.zeros_like(utterance), 0
+        first = lengths.cumsum(0) - lengths
+        while True:
+            done = frame == lengths
+            if bool(done.any()):
+                ends, runs = done.nonzero().flatten(), (~done).nonzero().flatten()
+                ended.append((utterance[ends], beam.of(ends, gone)))
+                if not len(runs):
+                    return ended
+                beam = beam.of(runs)
+                utterance, first, lengths = utterance[runs], first[runs], lengths[runs]
+                frame, depth = frame[runs], depth[runs]
+            stay, labels = self._scores(beam, frames.index_select(0, first + frame), gone)
+            left, slots = self._left(beam, stay, gone)
+            level, cell = self._candidates(labels)
+            arrived, floor = self._bounds(left)
+            level = level.masked_fill(level <= floor, NEG_INF)
+            deeper = (level[:, 0] > NEG_INF) & (depth < self._options.max_symbols)  # [B]
+            # Behind what waits until the level is empty stands what the next step evaluates.
+            here, left_cell = deeper[:, None], slots * vocab + blank
+            score = _where(here, level, arrived, NEG_INF)
+            cell = _where(here, cell + gone * vocab, left_cell, blank)
+            left = left.masked_fill(~here, NEG_INF)
+            used = (torch.cat([left, score], 1) > NEG_INF).any(0).tolist()
+            gone, width = sum(used[: left.shape[1]]), sum(used[left.shape[1] :])
+            waiting = left[:, :gone], left_cell[:, :gone]
+            beam = self._next(beam, waiting, (score[:, :width], cell[:, :width]), frame)
+            frame, depth = frame + ~deeper, (depth + 1) * deeper
 
-    def _extend(
+    def _left(self, beam: Beam, stay: Tensor, gone: int) -> tuple[Tensor, Tensor]:
+        """Best first, what has left the frame by now, with its slots; ``stay`` is the level's."""
+        if gone:
+            keys = self._keys(beam).view_as(beam.score)
+            before = beam.score[:, :gone]
+            semiring = self._options.semiring
+            stay = recombine_two(before, stay, keys[:, :gone], keys[:, gone:], semiring)
+        return stay.topk(min(WAITING_PER_SLOT * self._options.beam, stay.shape[1]), 1)
+
+    def _bounds(self, left: Tensor) -> tuple[Tensor, Tensor]:
+        """The K best of ``left`` and within the score beam; [B, 1] what a label has to exceed."""
+        beam, score_beam = self._options.beam, self._options.score_beam
+        arrived = left[:, :beam]
+        # What is worse than the K-th best stays worse.
+        floor = arrived[:, -1:] if arrived.shape[1] == beam else arrived[:, :1] + NEG_INF
+        if score_beam is None:
+            return arrived, floor
+        limit = arrived[:, :1] - score_beam
+        return arrived.masked_fill(arrived < limit, NEG_INF), torch.maximum(floor, limit)
+
+    def _next(
         self,
         beam: Beam,
-        totals: Tensor,
-        count: int,
-        t: int,
-        later: tuple[Tensor, Tensor] | None = None,
+        waiting: tuple[Tensor, Tensor],
+        level: tuple[Tensor, Tensor],
+        frame: Tensor,
     ) -> Beam:
-        """The ``count`` best of ``totals`` [B, K, V] as hypotheses; the blank column stays put.
+        """What has left the frame and what goes on, as (score, slot * V + label) [B, M] each."""
+        if not self._merges_late:
+            score, cell = (torch.cat(parts, 1) for parts in zip(waiting, level, strict=True))
+            return self._with_bonus(self._taken(beam, score, cell, frame))
+        new = self._pruned(self._recombined(self._taken(beam, *level, frame)))
+        score, cell = waiting
+        kept = beam.take(cell // self._vocab, score)
+        return Beam.side_by_side([kept, self._with_bonus(new)])
 
-        ``later``: rows whose last label moves to this frame, with the parent's history node.
-        """
-        flat = totals.flatten(1)
-        score, cell = flat.topk(min(count, flat.shape[1]), 1)  # [B, M]
-        slots, label = cell // self._vocab, (cell % self._vocab).flatten()
-        rows = beam.rows(slots)
-        new = beam.take(slots, score)
-        emitted = (label != self._options.blank) & (score > NEG_INF).flatten()  # [R]
-        parent, node_label, fresh_node = new.node, label, emitted
-        if later is not None:
-            moved = later[0][rows] & ~emitted
-            parent = torch.where(moved, later[1][rows], parent)
-            node_label = torch.where(moved, new.last, label)
-            fresh_node = emitted | moved
-        new.node = self._history.add(new.node, parent, node_label, t, fresh_node)
-        if new.label_parts is not None:
-            index = label[:, None, None].expand(-1, len(self._scorers), 1)
-            gained = new.label_parts.gather(2, index).squeeze(2)  # [R, P]
-            new.parts = new.parts + gained.masked_fill(~emitted[:, None], 0.0)
-        new.parent_key = torch.where(emitted, new.key, new.parent_key)
-        new.key = torch.where(emitted, extend_key(new.key, label), new.key)
-        new.last = torch.where(emitted, label, new.last)
-        new.fresh = new.fresh | emitted
-        new.projected, new.prediction_state = self._cache.advance(
-            new.projected, new.prediction_state, label, emitted
-        )
-        new.scorer_states = self._scorers.advance(new.scorer_states, label, emitted)
-        return self._extended(new, label, emitted, t)
 
-    def _recombined(self, beam: Beam) -> Beam:
-        """Equal hypotheses added up; the merged-away ones keep their slot with score -inf."""
-        keys = self._keys(beam).view(beam.batch, beam.width)
-        beam.score = recombine(beam.score, keys, self._options.semiring)
-        return beam
-
-    def _pruned(self, beam: Beam) -> Beam:
-        """At most ``beam`` hypotheses, sorted, within the score beam."""
-        score, slots = beam.score.topk(min(self._options.beam, beam.width), 1)
-        return beam.take(slots, self._within_beam(score))
-
-    def _within_beam(self, score: Tensor) -> Tensor:
-        """Sorted scores [B, K], -inf where outside of the score beam."""
-        if self._options.score_beam is None:
-            return score
-        return score.masked_fill(score < score[:, :1] - self._options.score_beam, NEG_INF)
-
-    def _with_bonus(self, beam: Beam) -> Beam:
-        """Language-model scores of the next label for the hypotheses that are new."""
-        if len(self._scorers):
-            self._scorers.refresh(beam, beam.fresh.nonzero().flatten())
-            beam.fresh = torch.zeros_like(beam.fresh)
-        return beam
-
-    # What a lexicon adds (lexicon_search.py) -----------------------------------------------------
-
-    def _started(self, beam: Beam) -> Beam:
-        """The first beam, before anything was scored."""
-        return beam
-
-    def _extended(self, beam: Beam, label: Tensor, emitted: Tensor, t: int) -> Beam:
-        """A beam whose rows just took ``label`` [R], where ``emitted`` [R]."""
-        return beam
-
-    def _keys(self, beam: Beam) -> Tensor:
-        """[R] int64, equal for hypotheses that are to be added up."""
-        if self._options.recombination == "history":
-            return beam.key
-        key = self._cache.context_key(beam.prediction_state, beam.key)
-        for part in self._scorers.keys(beam.scorer_states):
-            key = extend_key(key, beam.key if part is None else part)
-        return key
-
-    # Results ---------------------------------------------------------------------------------
-
-    def _finish(self, beam: Beam) -> Beam:
-        """Add the end-of-sentence scores and sort again."""
-        self._scorers.finish(beam)
-        return self._pruned(beam)
-
-    def _read(self, ended: list[Beam], nbest: int) -> list[list[Hypothesis]]:
-        """Hypotheses in order of length, longest utterance first."""
-        results: list[list[Hypothesis]] = []
-        for beam in reversed(ended):  # the shortest utterances ended first
-            kept = beam.take(self._all_slots(beam)[:, :nbest], beam.score[:, :nbest])
-            found = self._hypotheses(kept)
-            for b in range(kept.batch):
-                row = found[b * kept.width : (b + 1) * kept.width]
-                results.append([h for h in row if h is not None])
-        return results
-
-    def _hypotheses(self, beam: Beam) -> list[Hypothesis | None]:
-        """All R rows; None for a free slot."""
-        histories = self._history.read(beam.node)
-        scores, parts = beam.score.flatten().tolist(), beam.parts.tolist()
-        return [
-            None
-            if score == NEG_INF
-            else Hypothesis(
-                tokens, score, score - self._scorers.total(part), *self._scorers.split(part), frames
-            )
-            for (tokens, frames), score, part in zip(histories, scores, parts, strict=True)
-        ]
+def _where(condition: Tensor, first: Tensor, second: Tensor, fill: float) -> Tensor:
+    """Rows [B, M] of the one or the other; the narrower is filled up."""
+    missing = first.shape[1] - second.shape[1]
+    if missing > 0:
+        second = pad(second, (0, missing), value=fill)
+    elif missing < 0:
+        first = pad(first, (0, -missing), value=fill)
+    return torch.where(condition, first, second)

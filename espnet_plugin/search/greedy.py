@@ -46,29 +46,32 @@ def greedy_search(
     check_topology(topology)
     if max_symbols < 1:
         raise ValueError(f"max_symbols must be at least 1, got {max_symbols}")
-    batch = encoder_out.shape[0]
+    batch, device = encoder_out.shape[0], encoder_out.device
     cache = make_prediction_cache(prediction, joint, blank=blank)
     encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
-    projected, state = cache.start(batch)
-    history = HistoryTree(encoder.device)
-    node = torch.zeros(batch, dtype=torch.int64, device=encoder.device)
-    score = torch.zeros(batch, dtype=torch.float64, device=encoder.device)
-    longest = int(lengths.max()) if batch else 0
-    for t in range(longest):
-        waiting = lengths > t  # [B] utterances still on this frame
-        for emissions in range(1 if topology == "monotonic" else max_symbols + 1):
-            log_probs = _step(joint, encoder[:, t], projected, blank, blank_penalty)  # [B, V]
-            best, label = log_probs.max(-1)
-            if topology == "rnnt" and emissions == max_symbols:  # the frame has to end
-                best, label = log_probs[:, blank], torch.full_like(label, blank)
-            score += torch.where(waiting, best.double(), 0.0)
-            emitted = waiting & (label != blank)
-            if bool(emitted.any()):
-                node = history.add(node, node, label, t, emitted)
-                projected, state = cache.advance(projected, state, label, emitted)
-            waiting = emitted
-            if topology == "rnnt" and not bool(waiting.any()):
-                break
+    state = cache.start(batch)
+    history = HistoryTree(device)
+    node = torch.zeros(batch, dtype=torch.int64, device=device)
+    score = torch.zeros(batch, dtype=torch.float64, device=device)
+    # Every utterance goes through its frames at its own pace: it leaves one when it says so.
+    utterance, lengths = torch.arange(batch, device=device), lengths.to(device)
+    frame, on_frame = torch.zeros_like(utterance), torch.zeros_like(utterance)
+    while bool((running := frame < lengths).any()):
+        projected = cache.projected(state)
+        here = encoder[utterance, frame.clamp_max(encoder.shape[1] - 1)]  # [B, J]
+        log_probs = _step(joint, here, projected, blank, blank_penalty)  # [B, V]
+        best, label = log_probs.max(-1)
+        if topology == "rnnt":
+            full = on_frame == max_symbols  # the frame has to end
+            best = torch.where(full, log_probs[:, blank], best)
+            label = label.masked_fill(full, blank)
+        score += torch.where(running, best.double(), 0.0)
+        emitted = running & (label != blank)
+        node = history.add(node, node, label, frame, emitted)
+        state = cache.advance(state, label, emitted)
+        stays = emitted if topology == "rnnt" else torch.zeros_like(emitted)
+        frame = frame + (running & ~stays)
+        on_frame = (on_frame + 1) * stays
     return [
         Hypothesis(tokens, value, value, frames=frames)
         for (tokens, frames), value in zip(history.read(node), score.tolist(), strict=True)

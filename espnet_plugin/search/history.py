@@ -10,8 +10,7 @@ from torch import Tensor
 
 ROOT_KEY = 0x5DEECE66D
 NO_KEY = -1
-_FACTOR = 0x9E3779B97F4A7C15 - 2**64  # odd 64-bit constants as signed integers
-_SECOND = 0xBF58476D1CE4E5B9 - 2**64
+_FACTOR = 0xBF58476D1CE4E5B9 - 2**64  # an odd 64-bit constant as a signed integer
 
 
 def extend_key(key: Tensor, label: Tensor) -> Tensor:
@@ -20,8 +19,8 @@ def extend_key(key: Tensor, label: Tensor) -> Tensor:
     A 64-bit hash of the whole sequence: two different sequences of a beam share one with
     probability 2^-64, which is what "equal label sequence" means throughout the search.
     """
-    mixed = (key ^ (label + 1) * _FACTOR) * _SECOND
-    return (mixed ^ (mixed >> 29)) * _FACTOR
+    mixed = (key ^ label).mul_(_FACTOR)
+    return mixed ^ (mixed >> 29)
 
 
 class HistoryTree:
@@ -32,13 +31,18 @@ class HistoryTree:
         self._parents, self._labels, self._frames = [root - 1], [root - 1], [root - 1]
         self._size = 1
 
-    def add(self, node: Tensor, parent: Tensor, label: Tensor, frame: int, new: Tensor) -> Tensor:
-        """Nodes [R] of the next step: a fresh one below ``parent`` where ``new``, else ``node``."""
+    def add(
+        self, node: Tensor, parent: Tensor, label: Tensor, frame: Tensor, new: Tensor
+    ) -> Tensor:
+        """Nodes [R] of the next step: a fresh one below ``parent`` where ``new``, else ``node``.
+
+        ``frame`` [B]: the frame every utterance is in; its R / B rows stand together.
+        """
         fresh = torch.arange(self._size, self._size + len(node), device=node.device)
         self._size += len(node)
         self._parents.append(parent)
         self._labels.append(label)
-        self._frames.append(torch.full_like(label, frame))
+        self._frames.append(frame.repeat_interleave(len(node) // len(frame)))
         return torch.where(new, fresh, node)
 
     def read(self, nodes: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from espnet_plugin.search.beam import CANDIDATES_PER_SLOT, BeamSearch
+from espnet_plugin.search.beam import BeamSearch
 from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.beam_state import NEG_INF, Beam
+from espnet_plugin.search.expansion import CANDIDATES_PER_SLOT
 from espnet_plugin.search.history import ROOT_KEY, HistoryTree, extend_key
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.prefix_tree import PrefixTree, ranges
@@ -120,6 +121,7 @@ class LexiconSearch(BeamSearch):
         self._words = HistoryTree(zeros.device)
         start = zeros + self._lm.start_state()
         beam.lexical = _Lexical(zeros, start, zeros, zeros + ROOT_KEY, none, none)
+        beam.fresh = torch.ones_like(zeros, dtype=torch.bool)
         return beam
 
     def _keys(self, beam: Beam) -> Tensor:
@@ -129,17 +131,17 @@ class LexiconSearch(BeamSearch):
             words = lexical.lm_state
         return extend_key(extend_key(super()._keys(beam), words), lexical.node)
 
-    def _extended(self, beam: Beam, label: Tensor, emitted: Tensor, t: int) -> Beam:
+    def _extended(self, beam: Beam, label: Tensor, emitted: Tensor, frame: Tensor) -> Beam:
         lexical = _Lexical(*beam.lexical)
         node = torch.where(emitted, self._tree.child(lexical.node, label), lexical.node)
         beam.lexical = lexical._replace(node=node)
-        return self._with_word_ends(beam, emitted, t)
+        return self._with_word_ends(beam, emitted, frame)
 
     def _with_bonus(self, beam: Beam) -> Beam:
         """Adds to every label the gain in look-ahead, and rules out labels that lead nowhere."""
+        assert beam.fresh is not None
         rows = beam.fresh.nonzero().flatten()
         beam = super()._with_bonus(beam)
-        beam.fresh = torch.zeros_like(beam.fresh)
         if rows.numel() == 0:
             return beam
         lexical = _Lexical(*beam.lexical)
@@ -152,7 +154,7 @@ class LexiconSearch(BeamSearch):
         lexical_bonus[row_of, self._tree.arc_label[arc]] = gain.to(lexical_bonus)
         lexical_bonus[:, self._options.blank] = 0.0
         if beam.bonus is None:
-            assert len(rows) == len(beam.fresh), "the first beam is all fresh"
+            assert len(rows) == beam.batch * beam.width, "the first beam is all fresh"
             beam.bonus = lexical_bonus
         elif len(self._scorers):
             beam.bonus = beam.bonus.index_add(0, rows, lexical_bonus)
@@ -187,7 +189,7 @@ class LexiconSearch(BeamSearch):
 
     # Words ---------------------------------------------------------------------------------------
 
-    def _with_word_ends(self, beam: Beam, emitted: Tensor, t: int) -> Beam:
+    def _with_word_ends(self, beam: Beam, emitted: Tensor, frame: Tensor) -> Beam:
         """Branch where words end: ``emitted`` [R] rows have just entered their node."""
         tree, node = self._tree, beam.lexical[0]
         alive = emitted & (beam.score > NEG_INF).flatten()
@@ -200,7 +202,7 @@ class LexiconSearch(BeamSearch):
             total = total.masked_fill(total < best - self._lexicon.word_end_beam, NEG_INF)
         inside = emitted & (tree.arc_count[node] == 0)  # no arc leaves the node: not inside a word
         stay = beam.score.masked_fill(inside.view_as(beam.score), NEG_INF)[..., None]  # [B, K, 1]
-        return self._branched(beam, torch.cat([stay, total], 2), entry, ends, t)
+        return self._branched(beam, torch.cat([stay, total], 2), entry, ends, frame)
 
     def _word_ends(
         self, beam: Beam, first: Tensor, count: Tensor
@@ -244,7 +246,7 @@ class LexiconSearch(BeamSearch):
         totals: Tensor,
         entry: Tensor,
         ends: tuple[Tensor, Tensor, Tensor],
-        t: int,
+        frame: Tensor,
     ) -> Beam:
         """The best of staying inside the word (first column) and ending one. totals [B, K, 1+X]."""
         options = totals.shape[2]
@@ -263,7 +265,7 @@ class LexiconSearch(BeamSearch):
         new.lexical = _Lexical(
             node=old.node.masked_fill(ended, 0),
             lm_state=torch.where(ended, state, old.lm_state),
-            word_node=self._words.add(old.word_node, old.word_node, chosen, t, ended),
+            word_node=self._words.add(old.word_node, old.word_node, chosen, frame, ended),
             word_key=torch.where(ended, extend_key(old.word_key, word), old.word_key),
             lm_score=old.lm_score + log_prob.masked_fill(~ended, 0.0),
             pronunciation_score=old.pronunciation_score + weight.masked_fill(~ended, 0.0),
@@ -279,7 +281,9 @@ class LexiconSearch(BeamSearch):
             return beam
         ends, entry, total = self._word_ends(beam, self._tree.first_final[node], count)
         totals = torch.cat([beam.score[..., None], total], 2)
-        return self._recombined(self._branched(beam, totals, entry, ends, 0))
+        return self._recombined(
+            self._branched(beam, totals, entry, ends, node.new_zeros(beam.batch))
+        )
 
     def _timed(
         self,

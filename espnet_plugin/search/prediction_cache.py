@@ -26,16 +26,18 @@ MAX_TABLE_ROWS = 4096
 
 
 class PredictionCache(Protocol):
-    """What a search needs of a prediction network."""
+    """What a search needs of a prediction network; states have one row per hypothesis."""
 
-    def start(self, rows: int) -> tuple[Tensor, Any]:
-        """-> (projected output [R, J], state) before the first label."""
+    def start(self, rows: int) -> Any:
+        """State of R rows before the first label."""
         ...
 
-    def advance(
-        self, projected: Tensor, state: Any, labels: Tensor, emitted: Tensor
-    ) -> tuple[Tensor, Any]:
+    def advance(self, state: Any, labels: Tensor, emitted: Tensor) -> Any:
         """Consume ``labels`` [R] in the rows where ``emitted`` [R] is true; others keep theirs."""
+        ...
+
+    def projected(self, state: Any) -> Tensor:
+        """Output of the network behind the joint's projection [R, J]."""
         ...
 
     def context_key(self, state: Any, history_key: Tensor) -> Tensor:
@@ -43,81 +45,76 @@ class PredictionCache(Protocol):
         ...
 
 
-class TableCache:
-    """All V^k contexts at once; a context is the number its labels form in base V."""
+class _ContextCode:
+    """The state [R] of a limited context: the number that its labels form in base V."""
 
-    def __init__(self, table: Tensor, vocab_size: int, blank: int, context: int) -> None:
-        self._table = table  # [V^k, J]
-        self._vocab_size = vocab_size
-        self._contexts = vocab_size**context
-        self._start = sum(blank * vocab_size**i for i in range(context))
+    def __init__(self, vocab_size: int, blank: int, context: int, device: torch.device) -> None:
+        self._vocab_size, self._device = vocab_size, device
+        self._powers = [vocab_size**i for i in reversed(range(context))]  # newest label last
+        self._start = blank * sum(self._powers)
 
-    def start(self, rows: int) -> tuple[Tensor, Tensor]:
-        code = torch.full((rows,), self._start, device=self._table.device)
-        return self._table[code], code
+    def start(self, rows: int) -> Tensor:
+        return torch.full((rows,), self._start, device=self._device)
 
-    def advance(
-        self, projected: Tensor, state: Tensor, labels: Tensor, emitted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        code = (state * self._vocab_size + labels) % self._contexts
-        code = torch.where(emitted, code, state)
-        return self._table.index_select(0, code), code
+    def advance(self, state: Tensor, labels: Tensor, emitted: Tensor) -> Tensor:
+        longer = state % self._powers[0] * self._vocab_size + labels  # the oldest label drops out
+        return torch.where(emitted, longer, state)
 
     def context_key(self, state: Tensor, history_key: Tensor) -> Tensor:
         return state
 
+    def _labels(self, state: Tensor) -> Tensor:
+        """[N] -> [N, k]."""
+        return state[:, None] // torch.tensor(self._powers, device=state.device) % self._vocab_size
 
-class ContextCache:
-    """Contexts [R, k] as state; rows computed on first sight."""
+
+class TableCache(_ContextCode):
+    """All V^k contexts at once."""
+
+    def __init__(
+        self, prediction: Any, joint: Any, vocab_size: int, blank: int, context: int
+    ) -> None:
+        device = joint.output.weight.device
+        super().__init__(vocab_size, blank, context, device)
+        labels = self._labels(torch.arange(vocab_size**context, device=device))
+        self._table: Tensor = joint.prediction_proj(prediction.forward_context(labels))  # [V^k, J]
+
+    def projected(self, state: Tensor) -> Tensor:
+        return self._table.index_select(0, state)
+
+
+class ContextCache(_ContextCode):
+    """Rows are computed on first sight of their context."""
 
     def __init__(self, prediction: Any, joint: Any, vocab_size: int, blank: int) -> None:
-        self._prediction, self._joint = prediction, joint
-        self._blank = blank
-        device = joint.output.weight.device
-        powers = [vocab_size**i for i in reversed(range(prediction.context))]
-        if powers[0] * vocab_size >= 2**63:
+        if vocab_size**prediction.context >= 2**63:
             raise ValueError(
                 f"{vocab_size} labels with context {prediction.context} do not fit the context "
                 "code of 63 bits; use a shorter context or the recurrent prediction network"
             )
-        self._powers = torch.tensor(powers, device=device)
+        device = joint.output.weight.device
+        super().__init__(vocab_size, blank, prediction.context, device)
+        self._prediction, self._joint = prediction, joint
         self._codes = torch.empty(0, dtype=torch.int64, device=device)  # sorted
         self._row_of_code = torch.empty(0, dtype=torch.int64, device=device)
         self._rows = torch.empty(0, joint.output.weight.shape[1], device=device)
+        self._compute(self.start(1))
 
-    def start(self, rows: int) -> tuple[Tensor, Tensor]:
-        contexts = torch.full((rows, len(self._powers)), self._blank, device=self._powers.device)
-        return self._lookup(contexts), contexts
-
-    def advance(
-        self, projected: Tensor, state: Tensor, labels: Tensor, emitted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        shifted = torch.cat([state[:, 1:], labels[:, None]], dim=1)  # [R, k]
-        state = torch.where(emitted[:, None], shifted, state)
-        return self._lookup(state), state
-
-    def context_key(self, state: Tensor, history_key: Tensor) -> Tensor:
-        return (state * self._powers).sum(1)
-
-    def _lookup(self, contexts: Tensor) -> Tensor:
-        codes = (contexts * self._powers).sum(1)  # [R]
-        place, known = self._find(codes)
+    def projected(self, state: Tensor) -> Tensor:
+        place, known = self._find(state)
         if not bool(known.all()):
-            self._compute(torch.unique(codes[~known]))
-            place, _ = self._find(codes)
-        return self._rows.index_select(0, self._row_of_code[place])
+            self._compute(torch.unique(state[~known]))
+            place, _ = self._find(state)
+        return self._rows.index_select(0, self._row_of_code.index_select(0, place))
 
     def _find(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Places of codes [R] in the sorted list, and which of them are in it."""
-        if not len(self._codes):
-            return codes, torch.zeros_like(codes, dtype=torch.bool)
-        place = torch.searchsorted(self._codes, codes).clamp_max(len(self._codes) - 1)
-        return place, self._codes[place] == codes
+        place = torch.searchsorted(self._codes, codes).clamp_max_(len(self._codes) - 1)
+        return place, self._codes.index_select(0, place) == codes
 
     def _compute(self, missing: Tensor) -> None:
         """Rows of new codes."""
-        vocab_size = self._joint.output.weight.shape[0]
-        labels = missing[:, None] // self._powers % vocab_size
+        labels = self._labels(missing)
         rows = self._joint.prediction_proj(self._prediction.forward_context(labels))
         numbers = torch.arange(len(missing), device=missing.device) + len(self._rows)
         self._rows = torch.cat([self._rows.to(rows), rows])
@@ -126,7 +123,7 @@ class ContextCache:
 
 
 class RecurrentCache:
-    """State gathering for networks with unlimited context."""
+    """State gathering for networks with unlimited context; a state is (output, network state)."""
 
     def __init__(self, prediction: Any, joint: Any, blank: int) -> None:
         self._prediction, self._joint, self._blank = prediction, joint, blank
@@ -138,14 +135,19 @@ class RecurrentCache:
         return self._joint.prediction_proj(out), state
 
     def advance(
-        self, projected: Tensor, state: Any, labels: Tensor, emitted: Tensor
+        self, state: tuple[Tensor, Any], labels: Tensor, emitted: Tensor
     ) -> tuple[Tensor, Any]:
         rows = emitted.nonzero().flatten()  # most frames emit nothing: compute only what is new
         if rows.numel() == 0:
-            return projected, state
-        out, new = self._prediction.step(labels[rows], take_rows(state, rows))
-        projected = projected.index_copy(0, rows, self._joint.prediction_proj(out).to(projected))
-        return projected, put_rows(state, rows, new)
+            return state
+        out, new = self._prediction.step(labels[rows], take_rows(state[1], rows))
+        advanced: tuple[Tensor, Any] = put_rows(
+            state, rows, (self._joint.prediction_proj(out), new)
+        )
+        return advanced
+
+    def projected(self, state: tuple[Tensor, Any]) -> Tensor:
+        return state[0]
 
     def context_key(self, state: Any, history_key: Tensor) -> Tensor:
         return history_key
@@ -174,12 +176,6 @@ def make_prediction_cache(
     vocab_size = joint_network.output.weight.shape[0]
     if network.context is None:
         return RecurrentCache(network, joint_network, blank)
-    contexts = vocab_size**network.context
-    if network.context > 1 and contexts > max_rows:
+    if network.context > 1 and vocab_size**network.context > max_rows:
         return ContextCache(network, joint_network, vocab_size, blank)
-    device = joint_network.output.weight.device
-    codes = torch.arange(contexts, device=device)
-    powers = torch.tensor([vocab_size**i for i in reversed(range(network.context))], device=device)
-    labels = codes[:, None] // powers % vocab_size  # [V^k, k], newest last
-    table = joint_network.prediction_proj(network.forward_context(labels))
-    return TableCache(table, vocab_size, blank, network.context)
+    return TableCache(network, joint_network, vocab_size, blank, network.context)

@@ -39,3 +39,18 @@ def recombine(scores: Tensor, keys: Tensor, semiring: str) -> Tensor:
         total = best + share.gather(1, run).log()
     total = total.masked_fill(~begins | (sorted_scores == NEG_INF), NEG_INF)
     return torch.empty_like(scores).scatter_(1, order, total)
+
+
+def recombine_two(
+    first: Tensor, second: Tensor, first_keys: Tensor, second_keys: Tensor, semiring: str
+) -> Tensor:
+    """The same for two groups without equal keys inside: [B, M], [B, N] -> scores [B, M + N].
+
+    Free places (-inf) may have any key.
+    """
+    same = first_keys[:, :, None] == second_keys[:, None, :]  # [B, M, N]
+    of_first = torch.where(same, second[:, None, :], NEG_INF).amax(2)  # [B, M] the equal's score
+    of_second = torch.where(same, first[:, :, None], NEG_INF).amax(1)  # [B, N]
+    first_total = combine(first, of_first, semiring).masked_fill(of_first > first, NEG_INF)
+    second_total = combine(second, of_second, semiring).masked_fill(of_second >= second, NEG_INF)
+    return torch.cat([first_total, second_total], 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from espnet_plugin.search.beam_state import NEG_INF, Beam
 from espnet_plugin.search.internal_lm import internal_lm_from_projected
+from espnet_plugin.search.prediction_cache import PredictionCache
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.state import put_rows, take_rows
 
@@ -22,6 +23,7 @@ class ScorerSet:
 
     Args:
         joint: The joint network.
+        cache: Outputs of the prediction network.
         scorers: Language models with their scales.
         ilm_scale: What the internal LM is subtracted with; None: not computed.
         blank: Index of blank.
@@ -30,11 +32,12 @@ class ScorerSet:
     def __init__(
         self,
         joint: Any,
+        cache: PredictionCache,
         scorers: Sequence[tuple[LabelScorer, float]],
         ilm_scale: float | None,
         blank: int,
     ) -> None:
-        self._joint, self._blank = joint, blank
+        self._joint, self._cache, self._blank = joint, cache, blank
         self._scorers = [scorer for scorer, _ in scorers]
         self._has_ilm = ilm_scale is not None
         ilm = [] if ilm_scale is None else [-ilm_scale]
@@ -70,7 +73,7 @@ class ScorerSet:
             return
         parts, states = [], []
         if self._has_ilm:
-            projected = beam.projected[rows]
+            projected = self._cache.projected(take_rows(beam.prediction_state, rows))
             parts.append(internal_lm_from_projected(projected, self._joint, blank=self._blank))
         vocab = self._joint.output.weight.shape[0]
         for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
@@ -94,6 +97,8 @@ class ScorerSet:
 
     def finish(self, beam: Beam) -> None:
         """Add the end-of-sentence scores to ``score`` and ``parts``."""
+        if beam.parts is None:
+            return
         first = int(self._has_ilm)
         beam.parts = beam.parts.clone()
         for i, (scorer, state) in enumerate(zip(self._scorers, beam.scorer_states, strict=True)):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from espnet_plugin.nn import FeedForwardPrediction, JointNetwork, LSTMPrediction
 from espnet_plugin.search import BeamOptions, beam_search, greedy_search, internal_lm_log_probs
+from espnet_plugin.search.recombine import recombine, recombine_two
 from tests.reference.search_enumeration import all_sequences, frame_choices
 
 V, FRAMES, FULL = 3, 4, 200
@@ -210,6 +211,41 @@ def test_batched_equals_one_by_one_and_never_exceeds_the_exact_score(
                 assert h.lm_scores == pytest.approx((BigramScorer(4).of(h.tokens),))
 
 
+@pytest.mark.parametrize("score_beam", [None, 3.0])
+@pytest.mark.parametrize("recombination", ["history", "context"])
+@pytest.mark.parametrize("kind", ["2", "lstm"])
+def test_an_utterance_does_not_see_the_pace_of_the_others(
+    kind: str, recombination: str, score_beam: float | None
+) -> None:
+    # Some utterances emit many labels per frame and are long behind when others end.
+    model = Model(kind, seed=1, vocab=5)
+    torch.manual_seed(2)
+    lengths = torch.randint(0, 13, (12,))
+    encoder = torch.randn(12, 12, 6).double() * torch.linspace(0.2, 3.0, 12)[:, None, None]
+    options = {"beam": 4, "nbest": 4, "topology": "rnnt", "max_symbols": 3}
+    options |= {"recombination": recombination, "score_beam": score_beam}
+    together = beam_search(encoder, lengths, model.prediction, model.joint, **options)
+    paces = set()
+    for b, hypotheses in enumerate(together):
+        one = encoder[b : b + 1], lengths[b : b + 1]
+        alone = beam_search(*one, model.prediction, model.joint, **options)[0]
+        assert [(h.tokens, h.frames) for h in alone] == [(h.tokens, h.frames) for h in hypotheses]
+        assert [h.score for h in alone] == pytest.approx([h.score for h in hypotheses])
+        greedy = greedy_search(*one, model.prediction, model.joint, topology="rnnt")[0]
+        paces.add(len(greedy.tokens) / max(1, int(lengths[b])))
+    assert max(paces) > 2 * min(paces)
+
+
+@pytest.mark.parametrize("semiring", ["full_sum", "max"])
+def test_two_groups_recombine_as_one(semiring: str) -> None:
+    torch.manual_seed(0)
+    keys = torch.stack([torch.cat([torch.randperm(9)[:6], torch.randperm(9)[:5]]) for _ in "1234"])
+    scores = torch.randn(4, 11).masked_fill(torch.rand(4, 11) < 0.2, -math.inf)
+    found = recombine_two(scores[:, :6], scores[:, 6:], keys[:, :6], keys[:, 6:], semiring)
+    torch.testing.assert_close(found, recombine(scores, keys, semiring))
+    assert (found == -math.inf).sum() > (scores == -math.inf).sum()  # some were equal
+
+
 def test_context_recombination_keeps_all_probability() -> None:
     """Context 1, no LM: V hypotheses are enough to hold the mass of all sequences."""
     model = Model("1", seed=6)
@@ -270,10 +306,11 @@ def test_internal_lm_is_normalised_without_blank() -> None:
     assert out.exp().sum().item() == pytest.approx(1.0)
 
 
-def test_no_frames_give_the_empty_hypothesis() -> None:
+@pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
+def test_no_frames_give_the_empty_hypothesis(topology: str) -> None:
     model = Model("1")
-    lengths = torch.tensor([0, 4, 0])
-    results = beam_search(model.encoder, lengths, model.prediction, model.joint, beam=4)
+    arguments = (model.encoder, torch.tensor([0, 4, 0]), model.prediction, model.joint)
+    results = beam_search(*arguments, beam=4, topology=topology)
     assert results[0][0].tokens == () and results[0][0].score == 0.0
     assert len(results[1]) == 1
 

@@ -93,9 +93,10 @@ def test_caches_give_what_the_network_gives(kind: int, max_rows: int, expected: 
     with torch.no_grad():
         cache = make_prediction_cache(prediction, joint, max_rows=max_rows)
         assert isinstance(cache, expected)
-        projected, state = cache.start(3)
+        state = cache.start(3)
         for i in range(3):
-            projected, state = cache.advance(projected, state, sequences[:, i], pause[:, i])
+            state = cache.advance(state, sequences[:, i], pause[:, i])
+        projected = cache.projected(state)
         for row in range(3):
             labels = sequences[row][pause[row]]
             wanted = joint.prediction_proj(prediction(labels[None])[0, -1])
