@@ -112,17 +112,18 @@ def against_espnet(args: argparse.Namespace) -> None:
         outputs, references, seconds = encode(model, args.data)
     total = sum(map(len, references))
     results = measure(contestants(args, model, outputs), args.repeats)
-    fastest = f"ours, batch {args.batches[-1]}"
+    theirs = [wall for name, (wall, _, _) in results.items() if name.startswith("ESPnet")]
     print(f"{args.data}: {len(outputs)} utterances, {seconds:.0f} s of speech, beam {args.beam}\n")
-    print(f"| search | wall s | CPU s | RTF (wall) | wall / {fastest} | WER % | log P |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, (wall, cpu, found) in results.items():
+    print(f"| search | wall s | RTF | times as fast as {' / '.join(args.kinds)} | WER % | log P |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, (wall, _, found) in results.items():
         pairs = zip(found, references, strict=True)
         errors = sum(levenshtein(words(tokens, model.token_list), ref) for tokens, ref in pairs)
         quality = mean_log_probability(model, outputs, found)
+        ratios = " / ".join(f"{other / wall:.3g}" for other in theirs)
         print(
-            f"| {name} | {wall:.2f} | {cpu:.2f} | {wall / seconds:.4f} | "
-            f"{wall / results[fastest][0]:.1f} | {100 * errors / total:.2f} | {quality:.3f} |",
+            f"| {name} | {wall:.3f} | {wall / seconds:.5f} | "
+            f"{ratios} | {100 * errors / total:.2f} | {quality:.3f} |",
             flush=True,
         )
 

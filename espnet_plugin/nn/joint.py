@@ -71,6 +71,8 @@ class JointNetwork(nn.Module):
 
         Search and the fused loss project once per frame and once per label, not once per cell.
         """
-        hidden = self.dropout(self.activation(encoder_projected + prediction_projected))
+        hidden = self.activation(encoder_projected + prediction_projected)
+        if self.training:
+            hidden = self.dropout(hidden)
         logits: Tensor = self.output(hidden)  # [..., V]
         return logits

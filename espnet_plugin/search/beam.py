@@ -192,7 +192,7 @@ class BeamSearch(Expansion):
             if bool(done.any()):
                 ends, runs = done.nonzero().flatten(), (~done).nonzero().flatten()
                 ended.append((utterance[ends], beam.of(ends, gone)))
-                if not len(runs):
+                if runs.shape[0] == 0:
                     return ended
                 beam = beam.of(runs)
                 utterance, first, lengths = utterance[runs], first[runs], lengths[runs]

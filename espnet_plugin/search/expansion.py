@@ -116,6 +116,8 @@ class Expansion:
         slots, label = cell // self._vocab, (cell % self._vocab).flatten()
         new = beam.take(slots, score)
         emitted = (label != self._options.blank) & (score > NEG_INF).flatten()  # [R]
+        if later is None and not bool(emitted.any()):
+            return new
         parent, node_label, fresh_node = new.node, label, emitted
         if later is not None:
             assert new.last is not None

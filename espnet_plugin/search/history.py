@@ -38,11 +38,12 @@ class HistoryTree:
 
         ``frame`` [B]: the frame every utterance is in; its R / B rows stand together.
         """
-        fresh = torch.arange(self._size, self._size + len(node), device=node.device)
-        self._size += len(node)
+        rows = node.shape[0]
+        fresh = torch.arange(self._size, self._size + rows, device=node.device)
+        self._size += rows
         self._parents.append(parent)
         self._labels.append(label)
-        self._frames.append(frame.repeat_interleave(len(node) // len(frame)))
+        self._frames.append(frame[:, None].expand(-1, rows // frame.shape[0]).flatten())
         return torch.where(new, fresh, node)
 
     def read(self, nodes: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -109,7 +109,7 @@ class ContextCache(_ContextCode):
 
     def _find(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Places of codes [R] in the sorted list, and which of them are in it."""
-        place = torch.searchsorted(self._codes, codes).clamp_max_(len(self._codes) - 1)
+        place = torch.searchsorted(self._codes, codes).clamp_max_(self._codes.shape[0] - 1)
         return place, self._codes.index_select(0, place) == codes
 
     def _compute(self, missing: Tensor) -> None:
