@@ -19,7 +19,8 @@ def extend_key(key: Tensor, label: Tensor) -> Tensor:
     A 64-bit hash of the whole sequence: two different sequences of a beam share one with
     probability 2^-64, which is what "equal label sequence" means throughout the search.
     """
-    mixed = (key ^ label).mul_(_FACTOR)
+    # The key is multiplied first: ``label`` may be a key too, and equal ones must not cancel out.
+    mixed = (key * _FACTOR).bitwise_xor_(label)
     return mixed ^ (mixed >> 29)
 
 
