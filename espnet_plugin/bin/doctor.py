@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.pipeline_options import parse_rate, str2bool
+from espnet_plugin.bin.pipeline_options import rate_option, str2bool
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes, check_table, remedy_line
 from espnet_plugin.planning.doctor_machine import machine_checks
 from espnet_plugin.planning.doctor_software import software_checks
@@ -36,7 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--dumpdir", type=Path, default=Path("dump"))
     add("--train_hours", type=float, help="hours of training data, for the disk space")
     add("--dump_copies", type=float, default=1.0, help="of them in the dump; 0: audio stays put")
-    add("--fs", type=parse_rate, default=16000, help="sampling rate, Hz")
+    add("--fs", type=rate_option, default=16000, help="sampling rate, Hz")
     add("--ngpu", type=int, default=0)
     add("--num_nodes", type=int, default=1)
     add("--nj", type=int, default=1)

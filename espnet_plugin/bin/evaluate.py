@@ -18,7 +18,7 @@ from pathlib import Path
 
 from espnet_plugin.bin.console import run_command
 from espnet_plugin.bin.pipeline_options import str2bool
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.publishing.loading import Pretrained, find_pretrained
@@ -86,7 +86,7 @@ def evaluate(args: argparse.Namespace) -> None:
             tables.setdefault(unit, {})[row] = sum(counts.values(), Counts())
     if tables:
         text = results_markdown([Results(f"{args.model}", tables)])
-        write_text_atomically(args.exp / "RESULTS.md", text)
+        write_atomically(args.exp / "RESULTS.md", text)
         print("\n".join(f"{unit}\n\n{results_table(rows)}" for unit, rows in tables.items()))
         print(f"-> {args.exp / 'RESULTS.md'}")
 
@@ -137,7 +137,7 @@ def _mark(folder: Path, model: Pretrained, config: Path | None, data: Path) -> N
             f"{folder}: made with another model, other options or data; give another --exp"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, f"{mark}\n")
+    write_atomically(path, f"{mark}\n")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from espnet_plugin.bin.console import run_command, show
-from espnet_plugin.bin.pipeline_options import parse_rate
+from espnet_plugin.bin.pipeline_options import rate_option
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.fingerprint import fingerprint
-from espnet_plugin.stages.state import write_atomically
 
 #: utterance, recording's file, its channel (-1: the only one), begin, end (seconds; end < 0: to the
 #: end), file to write
@@ -41,7 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--out_dir", type=Path, required=True)
     parser.add_argument("--feats_type", choices=("raw", "extracted"), default="raw")
-    parser.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate wanted, Hz")
+    parser.add_argument("--fs", type=rate_option, default=16000, help="sampling rate wanted, Hz")
     parser.add_argument("--nj", type=int, default=1)
     return parser
 

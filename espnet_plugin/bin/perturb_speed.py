@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.bin.console import run_command, show
-from espnet_plugin.bin.pipeline_options import parse_rate
+from espnet_plugin.bin.pipeline_options import rate_option
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.stages.fingerprint import fingerprint
-from espnet_plugin.stages.state import write_atomically
 
 _SAY_EVERY = 30.0  # seconds
 _FLAC_SHARE = 0.6  # of 16-bit samples; speech is usually smaller
@@ -53,7 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", type=Path, required=True, help="formatted: no segments")
     parser.add_argument("--out_dir", type=Path, required=True)
     parser.add_argument("--factors", type=float, nargs="+", required=True, metavar="FACTOR")
-    parser.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate, Hz")
+    parser.add_argument("--fs", type=rate_option, default=16000, help="sampling rate, Hz")
     parser.add_argument("--nj", type=int, default=1)
     return parser
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.data.model_frames import parse_rate
 from espnet_plugin.stages.config import PipelineConfig, load_pipeline_config
 from espnet_plugin.stages.options import FEATS_TYPES, RunOptions
 from espnet_plugin.stages.plan import PARTS, with_init
@@ -26,12 +27,12 @@ def str2bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
 
 
-def parse_rate(text: str) -> int:
+def rate_option(text: str) -> int:
     """``16000`` or ``16k``, ESPnet's manner."""
-    number, thousand, rest = text.lower().partition("k")
-    if not number.isdigit() or rest:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a sampling rate such as 16000 or 16k")
-    return int(number) * (1000 if thousand else 1)
+    try:
+        return parse_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
@@ -48,7 +49,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     ):
         data.add_argument(f"--{name}", type=Path, required=data_required, help=text)
     data.add_argument("--feats_type", choices=FEATS_TYPES, default="raw")
-    data.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate of raw audio, Hz")
+    data.add_argument("--fs", type=rate_option, default=16000, help="of raw audio, Hz")
     for name, default in (
         ("token_type", "char"),
         ("token_list", None),

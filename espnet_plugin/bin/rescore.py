@@ -88,9 +88,9 @@ def write_search(path: Path, settings: dict[str, Any], specs: Sequence[LmSpec]) 
     """The settings of the lists, as if all models had taken part in the search."""
     import yaml
 
-    from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+    from espnet_plugin.corpora.atomic import write_atomically
 
-    write_text_atomically(path, yaml.safe_dump({**settings, **lm_options(specs)}))
+    write_atomically(path, yaml.safe_dump({**settings, **lm_options(specs)}))
 
 
 def rescore(args: argparse.Namespace) -> None:

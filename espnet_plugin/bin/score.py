@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.filtered import SKIPPED
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import read_lexicon
@@ -143,7 +143,7 @@ def _score_pipelines(args: argparse.Namespace) -> None:
             draws=args.draws,
         )
     path = args.results or args.exp[0] / "RESULTS.md"
-    write_text_atomically(path, results_markdown(results, comparison))
+    write_atomically(path, results_markdown(results, comparison))
     for one in results:
         print(f"{one.title}: WER\n\n" + results_table(one.tables["WER"]))
         print("\n".join(one.notes))

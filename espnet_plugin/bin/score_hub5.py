@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.scoring.decode_dirs import find_decodings
 from espnet_plugin.scoring.edit_distance import Counts
@@ -125,7 +125,7 @@ def _put_section(path: Path, section: str) -> None:
     """Append the section to a Markdown file, in the place of a former one."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     kept = text.split(f"\n{HEADING}\n")[0].rstrip()
-    write_text_atomically(path, f"{kept}\n\n{section}".lstrip())
+    write_atomically(path, f"{kept}\n\n{section}".lstrip())
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ def probe(spec: dict[str, Any]) -> None:
     """Probe all stages of the specification one after the other and write the result."""
     import torch
 
+    from espnet_plugin.corpora.atomic import write_atomically
     from espnet_plugin.planning.probe_result import Probe, StageProbe
     from espnet_plugin.planning.reference_system import measure_reference_step
-    from espnet_plugin.stages.state import write_atomically
     from espnet_plugin.tasks.step_probe import ProbeBatch, probe_stage, product_rate
 
     device = torch.device("cuda" if spec["ngpu"] else "cpu")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.lm_text import make_units, read_sentences, write_units
 from espnet_plugin.data.text_units import TOKEN_TYPES
 from espnet_plugin.stages.fingerprint import fingerprint
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     sentences = write_units(args.text, plain, units, ids=False)
     estimate(plain, args.out, args.order)
     plain.unlink()
-    write_text_atomically(note, json.dumps({"made_from": mark, "sentences": sentences}) + "\n")
+    write_atomically(note, json.dumps({"made_from": mark, "sentences": sentences}) + "\n")
     seconds = time.monotonic() - begun
     logging.info("%s: %d sentences, %.1f s", args.out, sentences, seconds)
     if args.valid_text is not None:

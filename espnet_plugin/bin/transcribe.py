@@ -163,7 +163,7 @@ class Writer:
 
     def __call__(self, path: Path, transcript: Any) -> None:
         """Write all formats of one file, each in one step."""
-        from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+        from espnet_plugin.corpora.atomic import write_atomically
         from espnet_plugin.transcription.files import output_path
         from espnet_plugin.transcription.formats import FORMATS
 
@@ -171,7 +171,7 @@ class Writer:
             content = FORMATS[name](transcript)
             if self._args.output_dir is not None:
                 target = output_path(self._sources[path], self._args.output_dir, name)
-                write_text_atomically(target, content)
+                write_atomically(target, content)
             elif len(self._sources) == 1:
                 print(content, end="", flush=True)
             else:

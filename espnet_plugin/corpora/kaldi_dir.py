@@ -13,19 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file in the same directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+from espnet_plugin.corpora.atomic import write_atomically
 
 
 def write_table(path: Path, rows: Mapping[str, str]) -> None:
     """Write one ``id value`` line per row, sorted by id; an empty value leaves the id alone."""
     lines = [f"{key} {rows[key]}".rstrip() + "\n" for key in sorted(rows)]
-    write_text_atomically(path, "".join(lines))
+    write_atomically(path, "".join(lines))
 
 
 def write_data_dir(

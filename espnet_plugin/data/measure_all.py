@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import astuple
 from pathlib import Path
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.measure import Measurement, Request, measure, split_entry
 
 _CHUNK = 200
@@ -144,4 +144,4 @@ def _save(
         _identity(request): (*stamps[key], *astuple(measured[key]))
         for key, request in requests.items()
     }
-    write_text_atomically(cache, json.dumps({"version": _CACHE_VERSION, "entries": entries}))
+    write_atomically(cache, json.dumps({"version": _CACHE_VERSION, "entries": entries}))

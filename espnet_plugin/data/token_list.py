@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.text_units import characters
 
 BLANK, UNKNOWN, SENTENCE_EDGE = "<blank>", "<unk>", "<sos/eos>"
@@ -44,7 +44,7 @@ def write_token_list(path: Path, tokens: Iterable[str]) -> None:
     if wrong:
         raise ValueError(f"{path}: not usable as tokens: {wrong}; change the text or the lexicon")
     lines = [BLANK, UNKNOWN, *tokens, SENTENCE_EDGE]
-    write_text_atomically(path, "".join(f"{token}\n" for token in lines))
+    write_atomically(path, "".join(f"{token}\n" for token in lines))
 
 
 def character_tokens(transcripts: Iterable[str]) -> list[str]:
@@ -74,10 +74,10 @@ def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) ->
     stamp = hashlib.sha256(f"{size} {mode}\n{content}".encode()).hexdigest() + "\n"
     model, origin = folder / "bpe.model", folder / "made_from"
     if not (model.is_file() and origin.is_file() and origin.read_text() == stamp):
-        write_text_atomically(folder / "train.txt", content)
+        write_atomically(folder / "train.txt", content)
         origin.unlink(missing_ok=True)
         _run_sentencepiece(folder, size, mode)
-        write_text_atomically(origin, stamp)
+        write_atomically(origin, stamp)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     # the first three pieces are <unk>, <s> and </s>
     return [pieces.id_to_piece(n) for n in range(3, pieces.get_piece_size())]

@@ -23,6 +23,7 @@ from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cu
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
 from espnet_plugin.search.greedy import greedy_search
+from espnet_plugin.search.hypothesis import Hypothesis
 
 TOPOLOGIES = ("monotonic", "rnnt")
 
@@ -349,16 +350,15 @@ class ProgressiveTransducerModel(ESPnetASRModel):
     def greedy(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:
         """Greedy label sequences of an encoder output, by what the criterion trains."""
         if not self.criterion.searches_encoder:
-            hypotheses = greedy_search(
-                frames,
-                lengths,
-                self.prediction,
-                self.joint_network,
-                topology=self.topology,
-                blank=self.blank_id,
-            )
-            return [list(hypothesis.tokens) for hypothesis in hypotheses]
+            return [list(found.tokens) for found in self.transducer_greedy(frames, lengths)]
         return [tokens for tokens, _ in self.encoder_greedy(frames, lengths)]
+
+    def transducer_greedy(
+        self, frames: Tensor, lengths: Tensor, **options: Any
+    ) -> list[Hypothesis]:
+        """:func:`~espnet_plugin.search.greedy_search` with this model's parts and topology."""
+        options |= {"topology": self.topology, "blank": self.blank_id}
+        return greedy_search(frames, lengths, self.prediction, self.joint_network, **options)
 
     @torch.no_grad()
     def encoder_greedy(self, frames: Tensor, lengths: Tensor) -> list[tuple[list[int], float]]:

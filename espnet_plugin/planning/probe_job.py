@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.token_list import write_token_list
 from espnet_plugin.planning.batches import epoch_batches
 from espnet_plugin.planning.data_size import DataSize
@@ -20,7 +21,6 @@ from espnet_plugin.stages.commands import program, stage_config
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
-from espnet_plugin.stages.state import write_atomically
 
 #: Feature frames of a CPU's probe: a batch at full size would take minutes, and gigabytes.
 CPU_FRAMES = 1200.0

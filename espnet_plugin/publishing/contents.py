@@ -178,8 +178,9 @@ def _add_decoding(contents: Contents, config: Path) -> None:
         value = options.get(name)
         if isinstance(value, str):
             options[name] = _add_lm(contents, value)
-        elif value:
-            options[name] = [_add_lm(contents, text) for text in value]
+        elif value:  # tuned to nothing: downloads and decoding are cheaper without it
+            used = [text for text in value if parse_lm(text).scale != 0]
+            options[name] = [_add_lm(contents, text) for text in used]
     if options.get("lm_file"):
         parameters, lm_config = _add_espnet_lm(
             contents, Path(options["lm_file"]), options.get("lm_train_config")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.publishing.cache import cache_folder
 from espnet_plugin.publishing.package import FILE_KEYS, read_mapping
 from espnet_plugin.publishing.portable import replace_members
@@ -40,7 +40,7 @@ def reachable(model: TrainedModel, cache: Path | None = None) -> TrainedModel:
     target = model.model_file.resolve()
     mark = hashlib.sha256(f"{target}\n{text}".encode()).hexdigest()[:32]
     folder = (cache or cache_folder()) / "experiments" / mark
-    write_text_atomically(folder / "config.yaml", text)
+    write_atomically(folder / "config.yaml", text)
     link = folder / "model.pth"
     link.unlink(missing_ok=True)
     link.symlink_to(target)

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.report.alignment_plot import alignment_plot
 from espnet_plugin.report.curves import training_curves
 from espnet_plugin.report.experiment import Alignment, Experiment, Stage, read_experiment
@@ -48,7 +48,7 @@ def write_report(exp: Path) -> Path:
         parts += _alignment(experiment.alignment, folder)
     parts += _times(experiment, folder)
     path = folder / "report.md"
-    write_text_atomically(path, "\n\n".join(parts) + "\n")
+    write_atomically(path, "\n\n".join(parts) + "\n")
     return path
 
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.hub5 import scored_words
 from espnet_plugin.scoring.stm import Stm
@@ -68,8 +68,8 @@ def score_by_nist(
         ValueError: the program failed; the message ends with what it said last.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    write_text_atomically(folder / "ref.stm", stm.text())
-    write_text_atomically(folder / "hyp.ctm", "".join(ctm_lines(stm, texts)))
+    write_atomically(folder / "ref.stm", stm.text())
+    write_atomically(folder / "hyp.ctm", "".join(ctm_lines(stm, texts)))
     command = [str(hubscr), "-p", str(hubscr.parent), "-V", "-l", "english", "-h", "hub5"]
     command += ["-g", str(glm.absolute()), "-r", "ref.stm", "hyp.ctm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

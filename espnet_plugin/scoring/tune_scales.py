@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from espnet_plugin.corpora.kaldi_dir import write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lm_spec import LmSpec, lm_options, lm_specs
 from espnet_plugin.data.nbest_lists import read_nbest, read_settings
@@ -70,11 +70,11 @@ def tune_scales(
     scales = {"lm": list(best.lm_scales), "ilm": best.ilm_scale if with_ilm else None}
     summary = {"scales": scales, "wer": best.rate, "utterances": utterances, "lists": str(lists)}
     rows = [(*p.lm_scales, p.ilm_scale if with_ilm else "-", f"{100 * p.rate:.2f}") for p in points]
-    write_text_atomically(target / "grid.md", _table(specs, rows, text))
-    write_text_atomically(target / "scales.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(target / "grid.md", _table(specs, rows, text))
+    write_atomically(target / "scales.json", json.dumps(summary, indent=1) + "\n")
     title = f"# Scales tuned on {text}; WER of its N-best lists {100 * best.rate:.2f} %.\n"
     text_of = yaml.safe_dump({k: v for k, v in chosen.items() if v is not None}, sort_keys=False)
-    write_text_atomically(target / "decode.yaml", title + text_of)
+    write_atomically(target / "decode.yaml", title + text_of)
     return chosen
 
 

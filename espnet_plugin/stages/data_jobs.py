@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.stages.commands import (
     ALIGNMENT_FILES as ALIGNMENT,
@@ -23,7 +24,6 @@ from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.quality import assess_alignment, broken_limits
-from espnet_plugin.stages.state import write_atomically
 
 __all__ = ["ALIGNMENT", "NBEST", "make_alignment", "make_nbest"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin import __version__
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import (
     CTM,
     SEARCH,
@@ -29,7 +30,7 @@ from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.pipeline import HEARTBEAT_SECONDS, Pipeline, move_aside
 from espnet_plugin.stages.process import ChildFailed
 from espnet_plugin.stages.progress import Throttle, clock
-from espnet_plugin.stages.state import PipelineState, write_atomically
+from espnet_plugin.stages.state import PipelineState
 
 #: Below this many utterances, another process costs more than it gains.
 MIN_UTTERANCES_PER_PART = 100

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.publishing.sources import find_model
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import InitFrom, TrainStage
-from espnet_plugin.stages.state import write_atomically
 
 
 def check_inputs(options: RunOptions) -> None:

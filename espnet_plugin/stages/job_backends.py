@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.progress import clock
-from espnet_plugin.stages.state import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import some
 from espnet_plugin.stages.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
 from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.state import write_atomically
 
 FIRST = "1best_recog/"
 

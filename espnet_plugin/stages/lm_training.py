@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.lm_text import make_units, write_units
 from espnet_plugin.stages.config import read_yaml
 from espnet_plugin.stages.fingerprint import fingerprint, relevant_options
 from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.progress import LogTail, epoch_line
-from espnet_plugin.stages.state import write_atomically
 
 #: What ESPnet leaves of a finished training: its average of the best epochs.
 PRODUCT = "valid.loss.ave.pth"

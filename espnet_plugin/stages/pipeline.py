@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin import __version__
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.stages.commands import program, train_command
 from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.data_jobs import (
@@ -30,7 +31,7 @@ from espnet_plugin.stages.plan import Step, TrainStage, build_steps
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.progress import Throttle, clock
 from espnet_plugin.stages.scheduler import make_plan
-from espnet_plugin.stages.state import PipelineState, write_atomically
+from espnet_plugin.stages.state import PipelineState
 from espnet_plugin.stages.training import StageRun, train, write_stage_config
 
 HEARTBEAT_SECONDS = 5.0

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_integers, read_table
-from espnet_plugin.stages.state import write_atomically
 
 #: Keys of the YAML's ``alignment`` section that are thresholds, and what each one bounds.
 LIMITS: Mapping[str, str] = {

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
+
 FORMAT_VERSION = 1
 STATUSES = ("todo", "running", "done", "failed")
 
@@ -148,19 +150,3 @@ class PipelineState:
         """Forget a step (its folder has been moved aside)."""
         self.steps[name] = StepState()
         self.save()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers and kills see the old content or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from espnet_plugin import __version__
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.stages.commands import stage_config
 from espnet_plugin.stages.fingerprint import fingerprint
@@ -19,7 +20,6 @@ from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
-from espnet_plugin.stages.state import write_atomically
 
 #: Options of a stage that shapes and statistics depend on.
 RELEVANT = ("frontend", "frontend_conf", "input_size", "preprocessor", "preprocessor_conf")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.planning.reference_system import (
     REFERENCE_SECONDS,
     measurement_stamp,
@@ -26,7 +27,7 @@ from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.progress import LogTail, clock, epoch_line
-from espnet_plugin.stages.state import StepState, write_atomically
+from espnet_plugin.stages.state import StepState
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.lm_spec import lm_options, lm_specs
 from espnet_plugin.stages.config import read_yaml
 from espnet_plugin.stages.decoding import Decoding, decode
 from espnet_plugin.stages.pipeline import Pipeline
-from espnet_plugin.stages.state import write_atomically
 
 #: What lists for tuning are made with, where the YAML does not say more.
 LIST_SIZE = 20

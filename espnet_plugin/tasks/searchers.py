@@ -16,7 +16,6 @@ from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis
 from espnet_plugin.search.beam import BeamSearch
 from espnet_plugin.search.beam_options import BeamOptions
-from espnet_plugin.search.greedy import greedy_search
 from espnet_plugin.search.kenlm_model import KenlmModel
 from espnet_plugin.search.lexicon_search import LexiconOptions, LexiconSearch
 from espnet_plugin.search.ngram import WordModel
@@ -116,17 +115,8 @@ def _beam(
 
 def _greedy(args: argparse.Namespace, model: ProgressiveTransducerModel) -> Searcher:
     def search(frames: torch.Tensor, lengths: torch.Tensor) -> list[list[Hypothesis]]:
-        found = greedy_search(
-            frames,
-            lengths,
-            model.prediction,
-            model.joint_network,
-            topology=model.topology,
-            blank=model.blank_id,
-            max_symbols=args.max_symbols,
-            blank_penalty=args.blank_penalty,
-        )
-        return [[hypothesis] for hypothesis in found]
+        options = {"max_symbols": args.max_symbols, "blank_penalty": args.blank_penalty}
+        return [[found] for found in model.transducer_greedy(frames, lengths, **options)]
 
     return search
 

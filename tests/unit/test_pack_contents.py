@@ -156,6 +156,7 @@ def test_decoding_brings_its_models_along(exp: Path) -> None:
             "ngram:other/3gram.arpa:0.25",
             "espnet:exp/lm_a/valid.loss.ave.pth:0.4",
             f"espnet:{recipe}/exp/lm_b/valid.loss.ave.pth:0.1",
+            "word:lm/nowhere.arpa:0",
         ],
         "ilm_lm": "ngram:other/3gram.arpa",
         "ilm_scale": 0.2,

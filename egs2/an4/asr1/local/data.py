@@ -19,8 +19,9 @@ import cepstra
 import corpus
 import numpy as np
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.download import download, unpack
-from espnet_plugin.corpora.kaldi_dir import write_ark, write_data_dir, write_text_atomically
+from espnet_plugin.corpora.kaldi_dir import write_ark, write_data_dir
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 
@@ -113,7 +114,7 @@ def prepare(
         logging.info("%s: %d utterances", output / name, len(utterances))
     lexicon = corpus.read_lexicon(root)
     if lexicon:
-        write_text_atomically(output / "local" / "lexicon.txt", "\n".join(lexicon) + "\n")
+        write_atomically(output / "local" / "lexicon.txt", "\n".join(lexicon) + "\n")
 
 
 def locate(an4_root: Path | None, downloads: Path, url: str, sha256: str | None) -> Path:

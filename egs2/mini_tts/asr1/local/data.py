@@ -25,7 +25,8 @@ from acoustics import record, write_wav
 from espeak import Espeak
 from plan import SETS, Utterance, check, plan
 
-from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.kaldi_dir import write_data_dir
 
 # Counts up when the code would give other audio for the same configuration.
 AUDIO_VERSION = 1
@@ -135,7 +136,7 @@ def make_corpus(config: dict[str, Any], output: Path, nj: int) -> None:
     if audio.exists() and stamp.read_text() != current:
         logging.warning("%s: made with other settings, making it anew", audio)
         shutil.rmtree(audio)
-    write_text_atomically(stamp, current)
+    write_atomically(stamp, current)
     sets = {name: plan(config, name) for name in SETS}
     paths = {u.name: audio / s / f"{u.name}.wav" for s, utts in sets.items() for u in utts}
     todo = {paths[u.name]: u for utts in sets.values() for u in utts if not paths[u.name].is_file()}

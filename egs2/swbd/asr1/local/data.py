@@ -27,8 +27,9 @@ from audio import Recordings, check_recordings, check_times, readable, write_rec
 from ms98_transcripts import Utterance, read_transcripts
 from ms98_words import UNKNOWN
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.corpus_error import CorpusError
-from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table, write_text_atomically
+from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
 
 # LDC97S62 has 2,438 conversations; older copies lack three of them.
 CONVERSATIONS = (2435, 2438)
@@ -181,9 +182,9 @@ def write_corpus(corpus: Corpus, args: argparse.Namespace) -> None:
         seconds = [s.end - s.begin for s in found.stm.segments if not s.ignored]
         _log_set(output / found.name, seconds)
     local = output / "local"
-    write_text_atomically(local / "lexicon.txt", ms98_dictionary.lexicon_text(corpus.lexicon))
+    write_atomically(local / "lexicon.txt", ms98_dictionary.lexicon_text(corpus.lexicon))
     write_table(local / "acronyms", corpus.spelled)
-    write_text_atomically(local / "lm_train.txt", "".join(_lm_lines(corpus, kept, text)))
+    write_atomically(local / "lm_train.txt", "".join(_lm_lines(corpus, kept, text)))
 
 
 def _lm_lines(corpus: Corpus, kept: list[str], text: dict[str, str]) -> Iterator[str]:

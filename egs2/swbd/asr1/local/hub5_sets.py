@@ -9,7 +9,8 @@ from pathlib import Path
 import ldc_paths
 from audio import Recordings, check_recordings, check_times
 
-from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_text_atomically
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.kaldi_dir import write_data_dir
 from espnet_plugin.scoring.stm import Stm, StmSegment, parse_stm, plain_reference
 
 # Kaldi's s5c decodes a little of the silence around a segment, too.
@@ -81,8 +82,8 @@ def write_set(directory: Path, found: TestSet) -> dict[str, str]:
                      for s in segments},
     }  # fmt: skip
     write_data_dir(directory, {s.name: s.side for s in segments}, tables)
-    write_text_atomically(directory / "stm", found.stm.text())
-    write_text_atomically(directory / "glm", found.glm)
+    write_atomically(directory / "stm", found.stm.text())
+    write_atomically(directory / "glm", found.glm)
     return {s.side: s.recording for s in segments}
 
 
