@@ -46,6 +46,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tune_scales", type=str2bool, default=False, help="choose scales on --valid_data first"
     )
+    parser.add_argument(
+        "--tune_passes", type=int, default=1, help="2: once more, with the scales first chosen"
+    )
     parser.add_argument("--lm_grid", type=float, nargs="+", default=list(LM_GRID))
     parser.add_argument(
         "--ilm_grid", type=float, nargs="+", default=list(ILM_GRID), help="0: no subtraction"
@@ -84,7 +87,9 @@ def run(cmd: Sequence[str]) -> None:
     configs = dict.fromkeys(stages, config)
     if args.tune_scales:
         grids = {"lm_grid": args.lm_grid, "ilm_grid": args.ilm_grid}
-        configs = tuned_configs(pipeline, stages, args.valid_data, config, tag, overrides, grids)
+        configs = tuned_configs(
+            pipeline, stages, args.valid_data, config, tag, overrides, grids, args.tune_passes
+        )
         overrides = {}  # the tuned YAML has them
     decodings = [
         Decoding(s, d, configs[s], tag, overrides) for s in stages for d in args.decode_data

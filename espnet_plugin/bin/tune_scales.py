@@ -3,11 +3,12 @@
     espnet-progressive tune-scales --nbest_dir lists --text dump/dev/text --output_dir scales
     espnet-progressive tune-scales <the options of decode> --text dump/dev/text --output_dir scales
 
-Lists come from `decode --nbest N` or `rescore`; given decode's options instead, the set is decoded
-first, with the scales given as a start, into <output_dir>/nbest. Each point of the grid sorts the
-lists anew. Output: grid.md, scales.json (for `rescore --scales`) and decode.yaml (for decode's
---config). Decode again with the chosen scales before believing the error rate. Never give it a test
-set.
+Lists come from `decode --nbest N` or `rescore`; several folders (the same models, other scales)
+are sorted together. Given decode's options instead, the set is decoded first, with the scales given
+as a start, into <output_dir>/nbest; --tune_passes 2 decodes it once more with the scales chosen
+from that, into <output_dir>/nbest2, and chooses from both. Each point of the grid sorts the lists
+anew. Output: grid.md, scales.json (for `rescore --scales`) and decode.yaml (for decode's --config).
+Decode again with the chosen scales before believing the error rate. Never give it a test set.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from espnet_plugin.data.lm_spec import with_start_scales
-from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, tune_scales
+from espnet_plugin.data.lm_spec import ESPNET_LM_OPTIONS, with_start_scales
+from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, same_scales, tune_scales
 
+#: Where the scales of a search are.
+SCALES = (*ESPNET_LM_OPTIONS, "lm", "ilm_scale")
 #: What lists are made with where the command line says nothing else.
 LIST_OPTIONS = {"nbest": 20, "beam_size": 20, "ilm_scale": 0.1, "word_times": "none"}
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     """The grids, and what the lists are compared with."""
-    parser.add_argument("--nbest_dir", type=Path, help="N-best lists that are there already")
+    parser.add_argument(
+        "--nbest_dir", type=Path, nargs="+", help="N-best lists that are there already"
+    )
+    parser.add_argument("--tune_passes", type=int, default=1, help="times to decode and choose")
     parser.add_argument("--text", type=Path, help="transcripts; default: the data's text")
     parser.add_argument("--lm_grid", type=float, nargs="+", default=list(LM_GRID))
     parser.add_argument("--ilm_grid", type=float, nargs="+", default=list(ILM_GRID))
@@ -51,24 +58,41 @@ def get_parser(with_model: bool = True) -> argparse.ArgumentParser:
     return parser
 
 
-def make_lists(args: argparse.Namespace) -> tuple[Path, Path]:
-    """Decode the set; returns the folder of its N-best lists, and its transcripts."""
+def decode_and_tune(args: argparse.Namespace) -> dict[str, Any]:
+    """Decode the set and choose, ``tune_passes`` times or until the scales stay as they were.
+
+    Raises:
+        ValueError: bad options or files.
+    """
     from espnet_plugin.tasks.batch_job import start_logging
     from espnet_plugin.tasks.decode_job import decode_to_folder
 
     start_logging(args)
-    texts = [Path(path) for path, name, _ in args.data_path_and_name_and_type if name == "text"]
+    data = args.data_path_and_name_and_type
+    texts = [Path(path) for path, name, _ in data if name == "text"]
     if args.text is None and not texts:
         raise ValueError("--text is missing: the transcripts of the development set")
-    given = argparse.Namespace(**{**vars(args), "output_dir": args.output_dir / "nbest"})
-    for name in ("nbest_dir", "text", "lm_grid", "ilm_grid"):
+    given = argparse.Namespace(**vars(args))
+    for name in ("nbest_dir", "text", "lm_grid", "ilm_grid", "tune_passes"):
         delattr(given, name)
     given.lm = with_start_scales(args.lm)
-    given.data_path_and_name_and_type = [
-        triple for triple in args.data_path_and_name_and_type if triple[1] != "text"
-    ]
-    decode_to_folder(given)
-    return given.output_dir, args.text or texts[0]
+    given.data_path_and_name_and_type = [triple for triple in data if triple[1] != "text"]
+    lists: list[Path] = []
+    while True:
+        number = "" if not lists else str(len(lists) + 1)
+        given.output_dir = args.output_dir / f"nbest{number}"
+        decode_to_folder(given)
+        lists.append(given.output_dir)
+        chosen = choose(args, lists, args.text or texts[0])
+        if len(lists) == args.tune_passes or same_scales(chosen, vars(given)):
+            return chosen
+        vars(given).update({name: chosen.get(name) for name in SCALES})
+
+
+def choose(args: argparse.Namespace, lists: Sequence[Path], text: Path) -> dict[str, Any]:
+    """`tune_scales` with the grids of the command line."""
+    grids = {"lm_grid": args.lm_grid, "ilm_grid": args.ilm_grid}
+    return tune_scales(lists, text, args.output_dir, **grids)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
@@ -80,14 +104,14 @@ def main(cmd: Sequence[str] | None = None) -> int:
     args = get_parser(with_model).parse_args(tokens)
     logging.basicConfig(level=args.log_level, format="%(levelname)s: %(message)s")
     try:
-        lists, text = (args.nbest_dir, args.text)
+        if args.tune_passes < 1:
+            raise ValueError(f"--tune_passes must be at least 1, got {args.tune_passes}")
         if with_model:
-            lists, text = make_lists(args)
-        elif text is None:
+            chosen = decode_and_tune(args)
+        elif args.text is None:
             raise ValueError("--nbest_dir needs --text, the transcripts of the development set")
-        chosen = tune_scales(
-            lists, text, args.output_dir, lm_grid=args.lm_grid, ilm_grid=args.ilm_grid
-        )
+        else:
+            chosen = choose(args, args.nbest_dir, args.text)
     except ValueError as error:
         logging.error("%s", error)
         return 2

@@ -99,6 +99,30 @@ def read_nbest(folder: Path) -> dict[str, list[ListEntry]]:
     return lists
 
 
+def read_pooled(folders: Sequence[Path]) -> dict[str, list[ListEntry]]:
+    """What several searches with the same models found, each hypothesis once.
+
+    Scores of a pruned search are lower bounds: of equal hypotheses the one with the highest ``am``
+    stays.
+
+    Raises:
+        ValueError: as `read_nbest`, or lists of other utterances or other numbers of models.
+    """
+    all_lists = [read_nbest(folder) for folder in folders]
+    pooled: dict[str, list[ListEntry]] = {}
+    for folder, lists in zip(folders, all_lists, strict=True):
+        if lists.keys() != all_lists[0].keys():
+            raise ValueError(f"{folder}: its utterances are not those of {folders[0]}")
+        for utt, entries in lists.items():
+            known = {(e.words, e.token_int): e for e in pooled.get(utt, [])}
+            for entry in entries:
+                same = known.get((entry.words, entry.token_int))
+                if same is None or same.am < entry.am:
+                    known[entry.words, entry.token_int] = entry
+            pooled[utt] = list(known.values())
+    return pooled
+
+
 def _entry(place: Path, utt: str, values: Sequence[str]) -> ListEntry:
     text, token, token_int, score, parts = values
     try:

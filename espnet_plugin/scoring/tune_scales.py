@@ -13,7 +13,7 @@ import yaml
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lm_spec import LmSpec, lm_options, lm_specs
-from espnet_plugin.data.nbest_lists import read_nbest, read_settings
+from espnet_plugin.data.nbest_lists import read_pooled, read_settings
 
 if TYPE_CHECKING:  # torch is only imported where a grid is searched
     from espnet_plugin.search import ScalePoint
@@ -24,7 +24,7 @@ MAX_POINTS = 100_000
 
 
 def tune_scales(
-    lists: Path,
+    lists: Sequence[Path],
     text: Path,
     target: Path,
     *,
@@ -34,10 +34,11 @@ def tune_scales(
 ) -> dict[str, Any]:
     """Write ``grid.md``, ``scales.json`` and ``decode.yaml`` into ``target``.
 
-    Of scales with the same error rate, those nearest to the lists' own are taken.
+    Of scales with the same error rate, those nearest to the last lists' own are taken.
 
     Args:
-        lists: folder with the N-best lists of a development set (`decode` or `rescore`).
+        lists: folders with N-best lists of a development set (`decode` or `rescore`), made with
+            the same models; the hypotheses of all are sorted together.
         text: its transcripts.
         lm_grid: scales to try for each language model.
         ilm_grid: scales to try for the internal one, if the lists have its scores.
@@ -47,9 +48,9 @@ def tune_scales(
         The options of ``decode.yaml``.
 
     Raises:
-        ValueError: broken or missing files, or a grid that is too large.
+        ValueError: broken or missing files, lists of other models, or a grid that is too large.
     """
-    settings = read_settings(lists)
+    settings = _settings(lists)
     specs = lm_specs(settings)
     with_ilm = settings.get("ilm_scale") is not None
     ilm = sorted(ilm_grid) if with_ilm else [0.0]
@@ -68,7 +69,8 @@ def tune_scales(
     if with_ilm:
         chosen["ilm_scale"] = best.ilm_scale
     scales = {"lm": list(best.lm_scales), "ilm": best.ilm_scale if with_ilm else None}
-    summary = {"scales": scales, "wer": best.rate, "utterances": utterances, "lists": str(lists)}
+    summary = {"scales": scales, "wer": best.rate, "utterances": utterances}
+    summary["lists"] = [str(folder) for folder in lists]
     rows = [(*p.lm_scales, p.ilm_scale if with_ilm else "-", f"{100 * p.rate:.2f}") for p in points]
     write_atomically(target / "grid.md", _table(specs, rows, text))
     write_atomically(target / "scales.json", json.dumps(summary, indent=1) + "\n")
@@ -78,8 +80,30 @@ def tune_scales(
     return chosen
 
 
+def same_scales(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two sets of decode's options have the same language models and scales."""
+    models = [[(s.kind, s.path, s.scale) for s in lm_specs(options)] for options in (first, second)]
+    return models[0] == models[1] and first.get("ilm_scale") == second.get("ilm_scale")
+
+
+def _settings(lists: Sequence[Path]) -> dict[str, Any]:
+    """Options of the last lists' search, whose models must be those of all."""
+    all_settings = [read_settings(folder) for folder in lists]
+    models = [
+        ([(s.kind, s.path) for s in lm_specs(settings)], settings.get("ilm_scale") is not None)
+        for settings in all_settings
+    ]
+    for folder, found in zip(lists, models, strict=True):
+        if found != models[-1]:
+            raise ValueError(
+                f"{folder}: made with other language models than {lists[-1]}, or only one of them "
+                "has scores of an internal one; their hypotheses cannot be compared"
+            )
+    return all_settings[-1]
+
+
 def _points(
-    lists: Path,
+    lists: Sequence[Path],
     text: Path,
     settings: Mapping[str, Any],
     lm_grid: Sequence[Sequence[float]],
@@ -88,10 +112,10 @@ def _points(
     """Every point of the grid, the best first, and the number of utterances."""
     from espnet_plugin.search import Hypothesis, search_scales
 
-    entries, references = read_nbest(lists), read_table(text)
+    entries, references = read_pooled(lists), read_table(text)
     lost = sorted(entries.keys() - references.keys())
     if lost:
-        raise ValueError(f"{text}: lacks utterances of {lists}: {some(lost)}")
+        raise ValueError(f"{text}: lacks utterances of {lists[0]}: {some(lost)}")
     nbest = [
         [Hypothesis((), e.score, e.am, e.ilm, e.lms, words=e.words,
                     pronunciation_score=e.pronunciation) for e in found]

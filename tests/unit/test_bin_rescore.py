@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from espnet_plugin.data.nbest_lists import read_nbest
+from espnet_plugin.data.nbest_lists import read_nbest, read_settings
 from espnet_plugin.search import read_arpa
 from tests.decode_job import decode, make_job, refusal
 from tests.tiny_model import TOKENS, write_language_model
@@ -104,6 +105,12 @@ def test_tune_scales_decodes_by_itself(job, tmp_path):
     chosen = yaml.safe_load((tmp_path / "decode.yaml").read_text())
     assert "nbest" not in chosen and chosen["search"] == "beam"
     decode(options, tmp_path / "again", "--config", tmp_path / "decode.yaml")
+    assert main([*options, *more, "--tune_passes", "2"]) == 0
+    summary = json.loads((tmp_path / "scales.json").read_text())
+    assert [Path(folder).name for folder in summary["lists"]] == ["nbest", "nbest2"]
+    made = read_settings(tmp_path / "nbest2")
+    assert made["lm"] == chosen["lm"] and made["ilm_scale"] == chosen["ilm_scale"]
+    assert main([*options, *more, "--tune_passes", "0"]) == 2
 
 
 def test_empty_hypotheses_go_all_the_way(job, tmp_path):

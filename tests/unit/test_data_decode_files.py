@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from espnet_plugin.data.decode_files import real_time, word_times_line, write_ctm
-from espnet_plugin.data.nbest_lists import read_nbest, read_settings
+from espnet_plugin.data.nbest_lists import read_nbest, read_pooled, read_settings
 from espnet_plugin.scoring.tune_scales import tune_scales
 
 
@@ -89,8 +89,7 @@ def test_broken_lists(tmp_path: Path) -> None:
 def test_scales_are_the_ones_with_fewest_errors(tmp_path: Path) -> None:
     write_lists(tmp_path / "lists", LISTS)
     (tmp_path / "text").write_text("u1 yes\nu2 no\nu3 not decoded\n")
-    chosen = tune_scales(
-        tmp_path / "lists", tmp_path / "text", tmp_path / "out",
+    chosen = tune_scales([tmp_path / "lists"], tmp_path / "text", tmp_path / "out",
         lm_grid=[1.0, 0.0, 0.6, 0.4], ilm_grid=[0.0, 0.3],
     )  # fmt: skip
     assert chosen["lm"] == ["word:w.arpa:0.6"] and chosen["ilm_scale"] == 0.0
@@ -101,22 +100,44 @@ def test_scales_are_the_ones_with_fewest_errors(tmp_path: Path) -> None:
     assert saved["scales"] == {"lm": [0.6], "ilm": 0.0} and saved["wer"] == 0.0
     # base: the YAML that the recipe decodes with, scales added
     base = {"search": "beam", "beam_size": 4, "blank_penalty": 0.1}
-    again = tune_scales(tmp_path / "lists", tmp_path / "text", tmp_path / "b", base=base)
+    again = tune_scales([tmp_path / "lists"], tmp_path / "text", tmp_path / "b", base=base)
     assert again["beam_size"] == 4 and again["lm"][0].startswith("word:w.arpa:")
     (tmp_path / "text").write_text("u1 yes\n")
     with pytest.raises(ValueError, match=r"lacks utterances of .*: u2"):
-        tune_scales(tmp_path / "lists", tmp_path / "text", tmp_path / "out")
+        tune_scales([tmp_path / "lists"], tmp_path / "text", tmp_path / "out")
     with pytest.raises(ValueError, match="fewer values"):
         (tmp_path / "text").write_text("u1 yes\nu2 no\n")
         grid = [i / 1e6 for i in range(50_000)]
-        tune_scales(tmp_path / "lists", tmp_path / "text", tmp_path / "out", lm_grid=grid)
+        tune_scales([tmp_path / "lists"], tmp_path / "text", tmp_path / "out", lm_grid=grid)
 
 
 def test_of_equal_scales_the_nearest_to_the_lists_own_are_taken(tmp_path: Path) -> None:
     write_lists(tmp_path / "lists", {"u2": [("no", -1.0, -1.0, -1.0)]})  # made with 0.4 and 0.1
     (tmp_path / "text").write_text("u2 no\n")
-    chosen = tune_scales(
-        tmp_path / "lists", tmp_path / "text", tmp_path / "out",
+    chosen = tune_scales([tmp_path / "lists"], tmp_path / "text", tmp_path / "out",
         lm_grid=[0.0, 0.3, 1.0], ilm_grid=[0.0, 0.15, 0.4],
     )  # fmt: skip
     assert chosen["lm"] == ["word:w.arpa:0.3"] and chosen["ilm_scale"] == 0.15
+
+
+def test_lists_of_several_searches_are_sorted_together(tmp_path: Path) -> None:
+    # The right hypothesis of u1 is in one of them, that of u2 in the other.
+    write_lists(tmp_path / "a", {"u1": [("yes", -1.0, -1.0, -1.0)], "u2": [("on", -1.0, -1.0, 0)]})
+    first = [("yet", -9.0, -1.0, -1.0), ("yes", -0.5, -1.0, -1.0)]
+    write_lists(tmp_path / "b", {"u1": first, "u2": [("no", -0.9, -1.0, 0)]})
+    (tmp_path / "text").write_text("u1 yes\nu2 no\n")
+    both = [tmp_path / "a", tmp_path / "b"]
+    pooled = read_pooled(both)
+    assert [(e.words, e.am) for e in pooled["u1"]] == [(("yes",), -0.5), (("yet",), -9.0)]
+    rates = []
+    for lists in (both[:1], both):
+        tune_scales(lists, tmp_path / "text", tmp_path / "out")
+        rates.append(json.loads((tmp_path / "out/scales.json").read_text())["wer"])
+    assert rates == [0.5, 0.0]
+    write_lists(tmp_path / "c", {"u1": first})
+    with pytest.raises(ValueError, match="utterances are not those of"):
+        read_pooled([tmp_path / "a", tmp_path / "c"])
+    search = tmp_path / "a/search.yaml"
+    search.write_text(search.read_text().replace("w.arpa", "other.arpa"))
+    with pytest.raises(ValueError, match=r"a: made with other language models than .*b"):
+        tune_scales(both, tmp_path / "text", tmp_path / "out")

@@ -55,6 +55,7 @@ Language models (--use_lm true: n-grams are made before step 6, as mbr may want 
   --lm_train_text FILE         Kaldi text (the training set's transcripts)
   --word_arpa_scale S, --token_arpa_scale S, --lm_weight S    scales in step 8, or
   --tune_scales true|false     tune them, and the internal LM's, on the validation set (false)
+  --tune_passes N              lists made: 2 is once more, with the scales first chosen (1)
   --lm_grid, --ilm_grid "S ..."    scales to try (0 ... 1, 0 ... 0.4); --ilm_grid 0: no subtraction
 Decoding
   --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
@@ -118,6 +119,7 @@ word_arpa_scale=
 token_arpa_scale=
 lm_weight=
 tune_scales=false
+tune_passes=1
 lm_grid=
 ilm_grid=
 inference_config=
@@ -419,7 +421,7 @@ if wanted 8; then
         read -ra names <<<"${decode_stages}"
         options+=(--decode_stages "${names[@]}")
     fi
-    options+=(--tune_scales "${tune_scales}")
+    options+=(--tune_scales "${tune_scales}" --tune_passes "${tune_passes}")
     if [ -n "${lm_grid}" ]; then
         read -ra values <<<"${lm_grid}"
         options+=(--lm_grid "${values[@]}")

@@ -159,8 +159,9 @@ def decode(given: dict[str, list[str]]) -> int:
     """Hypothesis n says "A" n times; the options in effect are left in search.yaml."""
     settings = load_yaml(given["config"][0]) if "config" in given else {}
     settings["lm"] = given.get("lm", settings.get("lm", []))
-    for name, kind in (("nbest", int), ("ilm_scale", float)):
+    for name, kind in (("nbest", int), ("beam_size", int), ("ilm_scale", float)):
         settings[name] = kind(given.get(name, [settings.get(name, 1)])[-1])
+    settings["word_times"] = given.get("word_times", ["align"])[-1]
     files = {}
     for n in range(1, settings["nbest"] + 1):
         parts = {"am": -n, "ilm": -n, "pronunciation": 0, "lms": [-n] * len(settings["lm"])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,33 @@ def test_scales_are_tuned_for_each_stage_and_used(corpus: Path, options: list[st
     assert decode_stages.main([*tuned, *grids]) == 0
     used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
     assert used["ilm_scale"] == 0.3
+
+
+def test_a_second_pass_makes_lists_with_the_scales_of_the_first(
+    corpus: Path, options: list[str], capsys
+) -> None:
+    model = f"word:{corpus / 'words.arpa'}"
+    tuned = [*options, "--lm", model, "--tune_scales", "true", "--lm_grid", "0.3", "0.9"]
+    tuned += ["--ilm_grid", "0", "0.3", "--tune_passes", "3"]
+    assert decode_stages.main([*tuned[:-1], "0"]) == 2
+    assert decode_stages.main(tuned) == 0
+    scales = corpus / "exp/t/scales"
+    names = ["viterbi_x_lm", "viterbi_x_lm_pass2"]  # the third would be the second again
+    assert sorted(path.name for path in scales.iterdir()) == names
+    first = yaml.safe_load((scales / "viterbi_x_lm/decode.yaml").read_text())
+    assert first["lm"] == [f"{model}:0.3"] and first["ilm_scale"] in (0.0, 0.3)
+    lists = read_settings(scales / "viterbi_x_lm_pass2/valid")
+    assert (lists["lm"], lists["ilm_scale"]) == (first["lm"], first["ilm_scale"])
+    assert lists["nbest"] == lists["beam_size"] == 20 and lists["word_times"] == "none"
+    second = yaml.safe_load((scales / "viterbi_x_lm_pass2/decode.yaml").read_text())
+    assert second["nbest"] == 2 and second["beam_size"] == 4
+    summary = json.loads((scales / "viterbi_x_lm_pass2/scales.json").read_text())
+    assert [Path(folder).parent.name for folder in summary["lists"]] == names
+    used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
+    assert used["lm"] == second["lm"]
+    capsys.readouterr()
+    assert decode_stages.main(tuned) == 0
+    assert capsys.readouterr().out.count("done before") == 4
 
 
 def test_greedy_search_has_no_scales(corpus: Path, options: list[str], caplog) -> None:
