@@ -27,6 +27,7 @@ from espnet_plugin.search.beam_options import BeamOptions
 from espnet_plugin.search.beam_state import NEG_INF, Beam
 from espnet_plugin.search.expansion import Expansion
 from espnet_plugin.search.hypothesis import Hypothesis
+from espnet_plugin.search.packed_frames import packed_frames
 from espnet_plugin.search.recombine import combine, recombine_two
 from espnet_plugin.search.scorers import LabelScorer
 
@@ -82,7 +83,8 @@ def beam_search(
         A list of hypotheses per utterance (at least one; the empty one for zero frames).
 
     Raises:
-        ValueError: An option outside its range, or an LM of another vocabulary size.
+        ValueError: An option outside its range, an LM of another vocabulary size, or lengths that
+            do not fit ``encoder_out``.
     """
     if nbest < 1:
         raise ValueError(f"nbest must be at least 1, got {nbest}")
@@ -108,15 +110,14 @@ class BeamSearch(Expansion):
         self, encoder_out: Tensor, lengths: Tensor, nbest: int = 1
     ) -> list[list[Hypothesis]]:
         """[B, T, D_enc], [B] -> hypotheses of every utterance, best first."""
+        frames, first, lengths = packed_frames(encoder_out, lengths)
         if not len(lengths):
             return []
-        lengths = lengths.to(encoder_out.device)
-        valid = torch.arange(encoder_out.shape[1], device=lengths.device) < lengths[:, None]
-        frames = self._joint.encoder_proj(encoder_out[valid])  # [F, J] of all utterances
+        frames = self._joint.encoder_proj(frames)  # [F, J]
         dtype = torch.promote_types(frames.dtype, torch.float32)
         beam = self._start(len(lengths), frames.device, dtype)
         monotonic = self._options.topology == "monotonic"
-        ended = (self._monotonic if monotonic else self._rnnt)(beam, frames, lengths)
+        ended = (self._monotonic if monotonic else self._rnnt)(beam, frames, first, lengths)
         return self._read(ended, nbest)
 
     def _read(self, ended: list[Ended], nbest: int) -> list[list[Hypothesis]]:
@@ -131,11 +132,11 @@ class BeamSearch(Expansion):
 
     # monotonic: one step per frame ---------------------------------------------------------------
 
-    def _monotonic(self, beam: Beam, frames: Tensor, lengths: Tensor) -> list[Ended]:
-        """All steps; ``frames`` [F, J], utterance after utterance."""
+    def _monotonic(self, beam: Beam, frames: Tensor, first: Tensor, lengths: Tensor) -> list[Ended]:
+        """All steps; frames [F, J], first [B] as of `packed_frames`."""
         order = torch.argsort(lengths, descending=True, stable=True)
         left = lengths[order].tolist()  # frames of the utterances still running, longest first
-        first, ended = (lengths.cumsum(0) - lengths)[order], []
+        first, ended = first[order], []
         for t in range(left[0] + 1):
             running = sum(length > t for length in left)
             if running < beam.batch:
@@ -175,8 +176,8 @@ class BeamSearch(Expansion):
 
     # rnnt: a label stays on its frame ------------------------------------------------------------
 
-    def _rnnt(self, beam: Beam, frames: Tensor, lengths: Tensor) -> list[Ended]:
-        """All steps; ``frames`` [F, J]. Every utterance goes through its own at its own pace.
+    def _rnnt(self, beam: Beam, frames: Tensor, first: Tensor, lengths: Tensor) -> list[Ended]:
+        """All steps. Every utterance goes through its frames at its own pace.
 
         The first ``gone`` slots of the beam are hypotheses that have left their utterance's frame
         by a blank. The others are one level: as many labels on this frame each. A step evaluates
@@ -186,7 +187,6 @@ class BeamSearch(Expansion):
         blank, vocab = self._options.blank, self._vocab
         utterance, ended = torch.arange(len(lengths), device=lengths.device), []
         frame, depth, gone = torch.zeros_like(utterance), torch.zeros_like(utterance), 0
-        first = lengths.cumsum(0) - lengths
         while True:
             done = frame == lengths
             if bool(done.any()):

@@ -78,7 +78,7 @@ class Expansion:
         projected = self._cache.projected(take_rows(beam.prediction_state, rows))
         logits = self._joint.combine(encoder.index_select(0, utterance), projected)
         totals = logits.to(score.dtype).log_softmax(-1)  # [L, V]
-        totals += beam.score.view(-1, 1).index_select(0, rows)
+        totals += beam.score.reshape(-1, 1).index_select(0, rows)
         after_blank = totals[:, options.blank]
         if options.blank_penalty:
             after_blank -= options.blank_penalty

@@ -13,6 +13,7 @@ from torch import Tensor
 from espnet_plugin.lattice import check_topology
 from espnet_plugin.search.history import HistoryTree
 from espnet_plugin.search.hypothesis import Hypothesis
+from espnet_plugin.search.packed_frames import packed_frames
 from espnet_plugin.search.prediction_cache import make_prediction_cache
 
 
@@ -41,24 +42,24 @@ def greedy_search(
         blank_penalty: Subtracted from log p(ε) everywhere, scores included.
 
     Raises:
-        ValueError: An unknown topology or ``max_symbols`` < 1.
+        ValueError: An unknown topology, ``max_symbols`` < 1, or lengths that do not fit.
     """
     check_topology(topology)
     if max_symbols < 1:
         raise ValueError(f"max_symbols must be at least 1, got {max_symbols}")
     batch, device = encoder_out.shape[0], encoder_out.device
     cache = make_prediction_cache(prediction, joint, blank=blank)
-    encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
+    packed, first, lengths = packed_frames(encoder_out, lengths)
+    encoder = joint.encoder_proj(packed)  # [F, J]
     state = cache.start(batch)
     history = HistoryTree(device)
     node = torch.zeros(batch, dtype=torch.int64, device=device)
     score = torch.zeros(batch, dtype=torch.float64, device=device)
     # Every utterance goes through its frames at its own pace: it leaves one when it says so.
-    utterance, lengths = torch.arange(batch, device=device), lengths.to(device)
-    frame, on_frame = torch.zeros_like(utterance), torch.zeros_like(utterance)
+    frame, on_frame = torch.zeros_like(lengths), torch.zeros_like(lengths)
     while bool((running := frame < lengths).any()):
         projected = cache.projected(state)
-        here = encoder[utterance, frame.clamp_max(encoder.shape[1] - 1)]  # [B, J]
+        here = encoder.index_select(0, (first + frame).clamp_max(encoder.shape[0] - 1))  # [B, J]
         log_probs = _step(joint, here, projected, blank, blank_penalty)  # [B, V]
         best, label = log_probs.max(-1)
         if topology == "rnnt":

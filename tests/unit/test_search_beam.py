@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -313,6 +316,16 @@ def test_no_frames_give_the_empty_hypothesis(topology: str) -> None:
     results = beam_search(*arguments, beam=4, topology=topology)
     assert results[0][0].tokens == () and results[0][0].score == 0.0
     assert len(results[1]) == 1
+
+
+@pytest.mark.parametrize("search", [greedy_search, partial(beam_search, beam=2)])
+def test_lengths_that_do_not_fit(search: Callable[..., list]) -> None:
+    model = Model("1")
+    for lengths, said in (([1, 2], "3 encoder outputs, but"), ([1, 5, 2], "within 0 ... 4 frames")):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            search(model.encoder, torch.tensor(lengths), model.prediction, model.joint)
+    nothing = model.encoder[:0], torch.tensor([], dtype=torch.int64)
+    assert search(*nothing, model.prediction, model.joint) == []
 
 
 def test_max_symbols_bounds_the_labels_of_a_model_that_never_ends_a_frame() -> None:
