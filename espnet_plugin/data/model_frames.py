@@ -61,9 +61,12 @@ def parse_rate(value: Any) -> int:
     """
     text = str(value).lower().removesuffix("hz").strip()
     try:
-        return round(float(text.removesuffix("k")) * (1000 if text.endswith("k") else 1))
+        rate = float(text.removesuffix("k")) * (1000 if text.endswith("k") else 1)
     except ValueError:
-        raise ValueError(f"{value!r} is not a sampling rate such as 16000 or 16k") from None
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"{value!r} is not a sampling rate such as 16000 or 16k")
+    return round(rate)
 
 
 def parse_subsampling(value: str) -> Subsampling:

@@ -106,7 +106,7 @@ def read_pooled(folders: Sequence[Path]) -> dict[str, list[ListEntry]]:
     stays.
 
     Raises:
-        ValueError: as `read_nbest`, or lists of other utterances or other numbers of models.
+        ValueError: as `read_nbest`, or lists of other utterances.
     """
     all_lists = [read_nbest(folder) for folder in folders]
     pooled: dict[str, list[ListEntry]] = {}

@@ -86,9 +86,11 @@ class Beam:
     def widened(self, width: int) -> Beam:
         """Free slots added behind: K = ``width``."""
         missing = width - self.width
+        if missing == 0:
+            return self
         slots = torch.arange(width, device=self.score.device).clamp_max(self.width - 1)
         score = torch.nn.functional.pad(self.score, (0, missing), value=NEG_INF)
-        return self.take(slots.expand(self.batch, -1), score) if missing else self
+        return self.take(slots.expand(self.batch, -1), score)
 
     @staticmethod
     def side_by_side(beams: Sequence[Beam]) -> Beam:

@@ -67,6 +67,9 @@ def test_values_of_the_command_line() -> None:
     assert parse_subsampling("4,-3") == Subsampling(4, -3)
     with pytest.raises(ValueError, match="'fast' is not a sampling rate"):
         parse_rate("fast")
+    for text in ("-16000", "0", "inf", "nan", "k"):
+        with pytest.raises(ValueError, match="not a sampling rate"):
+            parse_rate(text)
     with pytest.raises(ValueError, match="'4' is not FACTOR,OFFSET"):
         parse_subsampling("4")
     with pytest.raises(ValueError, match="factor 0 is below 1"):
