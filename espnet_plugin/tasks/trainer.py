@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from espnet2.train.trainer import Trainer
 
 from espnet_plugin.planning.reference_system import write_reference_step
@@ -54,7 +55,9 @@ class ProgressiveTrainer(Trainer):
         output_dir = Path(options.output_dir)
         writes = rank is None or rank == 0
         if writes and options.resume:
-            checkpoints.recover(output_dir)
+            checkpoints.recover(output_dir, options.best_model_criterion)
+        if kwargs["distributed_option"].distributed:
+            torch.distributed.barrier()  # the others read the checkpoint that rank 0 settles on
         if writes:
             # what this machine is worth now, so that budgets compare between machines
             write_reference_step(output_dir, "cuda" if options.ngpu > 0 else "cpu")
@@ -75,4 +78,5 @@ class ProgressiveTrainer(Trainer):
         """As ESPnet's. What follows is the saving of the epoch."""
         super().validate_one_epoch(*args, **kwargs)
         if kwargs["distributed_option"].dist_rank in (None, 0):
-            checkpoints.set_aside(Path(kwargs["options"].output_dir))
+            epoch = kwargs["reporter"].get_epoch()
+            checkpoints.set_aside(Path(kwargs["options"].output_dir), epoch)
