@@ -8,52 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
-from espnet_plugin.bin import check_data
-from espnet_plugin.corpora.kaldi_dir import write_ark, write_table
+from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.data import measure_all
-from espnet_plugin.data.check import CheckOptions, Report, check_data_dir
+from espnet_plugin.data.check import check_data_dir
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import Lexicon
-from espnet_plugin.data.model_frames import ModelFrames, Subsampling
-from espnet_plugin.data.text_units import characters
-
-UTTERANCES = ("a-1", "a-2", "b-1", "b-2")
-TEXT = {"a-1": "AB", "a-2": "B A", "b-1": "A", "b-2": "BA"}
-TOKENS = ("<blank>", "<unk>", "A", "B", "<space>", "<sos/eos>")
-CHARACTERS = CheckOptions(
-    feats_type="extracted",
-    frames=ModelFrames(subsampling=Subsampling(4, 3)),
-    tokens=TOKENS,
-    tokenize=characters,
+from espnet_plugin.data.model_frames import ModelFrames
+from tests.checked_data import (
+    CHARACTERS,
+    RAW,
+    TEXT,
+    UTTERANCES,
+    audio_dir,
+    feature_dir,
+    the_error,
 )
-
-
-def feature_dir(folder: Path, changed: dict[str, np.ndarray] | None = None) -> Path:
-    """Features of 23 frames (5 of the encoder) and 3 channels, some of them changed."""
-    matrices = {key: np.ones((23, 3), np.float32) for key in UTTERANCES} | (changed or {})
-    write_table(folder / "feats.scp", write_ark(folder / "feats.ark", sorted(matrices.items())))
-    write_table(folder / "text", TEXT)
-    write_table(folder / "utt2spk", {key: key[0] for key in UTTERANCES})
-    return folder
-
-
-def audio_dir(folder: Path, rate: int = 16000) -> Path:
-    folder.mkdir(parents=True)
-    for key in UTTERANCES:
-        soundfile.write(folder / f"{key}.wav", np.zeros(rate // 4, np.float32), rate)
-    write_table(folder / "wav.scp", {key: str(folder / f"{key}.wav") for key in UTTERANCES})
-    write_table(folder / "text", TEXT)
-    return folder
-
-
-RAW = CheckOptions(feats_type="raw", frames=ModelFrames(16000, 160, Subsampling(4, 3)))
-
-
-def the_error(report: Report) -> str:
-    (message,) = report.errors
-    return message
 
 
 def test_sound_data_pass(tmp_path: Path) -> None:
@@ -207,75 +177,6 @@ def test_features_of_several_widths(tmp_path: Path) -> None:
     assert "most feature matrices have 3 columns, those of b-1 have not" in message
 
 
-def test_audio_of_no_use(tmp_path: Path) -> None:
-    folder = audio_dir(tmp_path / "d")
-    soundfile.write(folder / "a-1.wav", np.zeros(0, np.float32), 16000)
-    (folder / "a-2.wav").write_bytes(b"no audio at all")
-    report = check_data_dir(folder, RAW)
-    assert not report.errors and report.usable == ["b-1", "b-2"]
-    assert report.skipped["a-1"] == f"{folder}/a-1.wav: zero length"
-    assert report.skipped["a-2"].startswith(f"{folder}/a-2.wav: unreadable (")
-    samples = np.zeros(4000, np.float32)
-    samples[9] = np.inf
-    soundfile.write(folder / "a-1.wav", samples, 16000, subtype="FLOAT")
-    (folder / "a-2.wav").unlink()
-    report = check_data_dir(folder, replace(RAW, scan=0.0))  # float files are always read
-    assert report.skipped == {
-        "a-1": f"{folder}/a-1.wav: holds NaN or infinite samples",
-        "a-2": f"{folder}/a-2.wav: no such file",
-    }
-
-
-def test_compressed_audio_cut_off_behind_a_whole_header(tmp_path: Path) -> None:
-    folder = audio_dir(tmp_path / "d")
-    noise = np.random.default_rng(1).standard_normal(16000) * 0.1
-    flac = folder / "a-1.flac"
-    soundfile.write(flac, noise, 16000, subtype="PCM_16")
-    lines = (folder / "wav.scp").read_text().splitlines()
-    (folder / "wav.scp").write_text("\n".join([f"a-1 {flac}", *lines[1:]]) + "\n")
-    assert not check_data_dir(folder, RAW).skipped
-    flac.write_bytes(flac.read_bytes()[:-100])
-    assert soundfile.info(str(flac)).frames == 16000
-    report = check_data_dir(folder, RAW)
-    assert list(report.skipped) == ["a-1"]
-    assert report.skipped["a-1"].startswith(f"{flac}: unreadable (")
-
-
-def test_another_sampling_rate(tmp_path: Path) -> None:
-    folder = audio_dir(tmp_path / "d")
-    soundfile.write(folder / "b-1.wav", np.zeros(2000, np.float32), 8000)
-    message = the_error(check_data_dir(folder, RAW))
-    assert f"{folder}/wav.scp: sampling rate 8000 Hz, where 16000 Hz is the configured" in message
-    assert ": b-1; resample" in message
-    mixed = check_data_dir(folder, replace(RAW, frames=ModelFrames()))
-    assert "where 16000 Hz is most files': b-1" in the_error(mixed)
-
-
-def test_several_channels_are_only_warned_of(tmp_path: Path) -> None:
-    folder = audio_dir(tmp_path / "d")
-    soundfile.write(folder / "b-1.wav", np.zeros((4000, 2), np.float32), 16000)
-    report = check_data_dir(folder, RAW)
-    assert not report.errors and report.warnings == [
-        f"{folder}/wav.scp: not 1 channel(s) as most: b-1"
-    ]
-
-
-def test_segments_of_recordings(tmp_path: Path) -> None:
-    folder = audio_dir(tmp_path / "d")
-    soundfile.write(folder / "long.wav", np.zeros(32000, np.float32), 16000)
-    write_table(folder / "wav.scp", {"long": str(folder / "long.wav")})
-    times = {"a-1": "0 0.5", "a-2": "0.5 1.5", "b-1": "1.5 2.02", "b-2": "1.5 2.5"}
-    write_table(folder / "segments", {key: f"long {value}" for key, value in times.items()})
-    report = check_data_dir(folder, RAW)
-    assert not report.errors and list(report.skipped) == ["b-2"]
-    assert "ends at 2.00 s, the segment at 2.5 s" in report.skipped["b-2"]
-    assert report.speech == 32000
-    write_table(folder / "segments", dict.fromkeys(UTTERANCES, "long 1 1") | {"b-2": "x 0 1"})
-    broken = check_data_dir(folder, RAW).errors
-    assert "0 <= start < end: a-1, a-2, b-1" in broken[0]
-    assert "recordings that wav.scp does not have, of b-2" in broken[1]
-
-
 def test_data_of_which_hardly_anything_is_left(tmp_path: Path) -> None:
     folder = feature_dir(tmp_path / "d")
     write_table(folder / "text", dict.fromkeys(UTTERANCES, "ABABAB"))
@@ -366,53 +267,3 @@ def test_several_processes_measure_the_same(
     monkeypatch.setattr(measure_all, "_CHUNK", 3)
     assert check_data_dir(folder, replace(CHARACTERS, nj=2)) == alone
     assert list(alone.skipped) == ["b-1"]
-
-
-class TestCommandLine:
-    def options(self, tmp_path: Path) -> list[str]:
-        (tmp_path / "tokens.txt").write_text("".join(f"{token}\n" for token in TOKENS))
-        vocabulary = ["--token_list", str(tmp_path / "tokens.txt"), "--token_type", "char"]
-        return ["--data_dir", str(tmp_path / "d"), "--feats_type", "extracted", *vocabulary]
-
-    def test_a_filtered_copy(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        folder = feature_dir(tmp_path / "d", {"b-1": np.zeros((0, 3), np.float32)})
-        target = tmp_path / "dump"
-        options = [*self.options(tmp_path), "--write_filtered", str(target)]
-        assert check_data.main(options) == 0
-        assert "utterance b-1 left out" in caplog.text
-        assert (target / "text").read_text() == "a-1 AB\na-2 B A\nb-2 BA\n"
-        assert (target / "spk2utt").read_text() == "a a-1 a-2\nb b-2\n"
-        assert list(read_table(target / "feats.scp")) == ["a-1", "a-2", "b-2"]
-        assert list(read_table(target / "skipped_utts")) == ["b-1"]
-        assert len(read_table(folder / "text")) == 4  # the data itself stay
-        same = [*self.options(tmp_path), "--write_filtered", str(folder)]
-        assert check_data.main(same) == 2
-
-    def test_segments_keep_the_recordings_they_need(self, tmp_path: Path) -> None:
-        folder = audio_dir(tmp_path / "d")
-        recordings = {"r1": f"{folder}/a-1.wav", "r2": f"{folder}/a-2.wav"}
-        write_table(folder / "wav.scp", recordings)
-        write_table(folder / "segments", {key: f"r{key[-1]} 0 0.2" for key in UTTERANCES})
-        write_table(folder / "text", TEXT | {"a-2": "", "b-2": ""})
-        options = ["--data_dir", str(folder), "--write_filtered", str(tmp_path / "out")]
-        assert check_data.main([*options, "--fs", "16k", "--subsampling", "4,3"]) == 0
-        assert read_table(tmp_path / "out/wav.scp") == {"r1": recordings["r1"]}
-        assert read_table(tmp_path / "out/segments") == {"a-1": "r1 0 0.2", "b-1": "r1 0 0.2"}
-
-    def test_nothing_is_written_after_an_error(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        write_table(feature_dir(tmp_path / "d") / "text", TEXT | {"a-1": "Q"})
-        options = [*self.options(tmp_path), "--write_filtered", str(tmp_path / "dump")]
-        assert check_data.main(options) == 2
-        assert "tokens outside the vocabulary: 'Q'" in caplog.text
-        assert not (tmp_path / "dump").exists()
-
-    def test_lengths_by_the_models_configuration(self, tmp_path: Path) -> None:
-        feature_dir(tmp_path / "d", {"a-2": np.ones((14, 3), np.float32)})  # 2 frames, 3 labels
-        config = tmp_path / "config.yaml"
-        config.write_text("encoder: conformer\nencoder_conf: {input_layer: conv2d}\n")
-        options = [*self.options(tmp_path), "--out", str(tmp_path), "--config", str(config)]
-        assert check_data.main(options) == 0
-        assert list(read_table(tmp_path / "skipped_utts")) == ["a-2"]
-        assert check_data.main([*options, "--config", str(tmp_path / "nothing")]) == 2
