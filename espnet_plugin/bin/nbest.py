@@ -51,7 +51,9 @@ class ListScores:
         else:
             sentence = (words, [self._tokens[token] for token in entry.tokens])
             scores = [model([sentence])[0] for model in self._models]
-        return sum(a * b for a, b in zip(self._scales, scores, strict=True))
+        from espnet_plugin.search.scaling import scaled_sum
+
+        return scaled_sum(self._scales, scores)
 
 
 def reference_words(args: argparse.Namespace) -> dict[str, list[str]]:

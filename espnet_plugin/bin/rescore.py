@@ -76,10 +76,12 @@ def sorted_anew(
     entries: Sequence[ListEntry], lm_scales: Sequence[float], ilm: float, pronunciation: float
 ) -> list[ListEntry]:
     """The list under these scales."""
+    from espnet_plugin.search.scaling import scaled_sum
+
     scored = []
     for entry in entries:
         score = entry.am - ilm * entry.ilm + pronunciation * entry.pronunciation
-        score += sum(a * b for a, b in zip(lm_scales, entry.lms, strict=True))
+        score += scaled_sum(lm_scales, entry.lms)
         scored.append(replace(entry, score=score))
     return sorted(scored, key=lambda entry: -entry.score)
 

@@ -6,7 +6,7 @@
     espnet-text:exp/wordlm/valid.loss.ave.pth:0.4    likewise, with units of its own (rescoring)
 
 N-gram files are ARPA (.arpa, .gz), or KenLM's binary format (.bin, .binary, .klm, .mmap). An ESPnet
-model's ``config.yaml`` lies beside its parameters.
+model's ``config.yaml`` lies beside its parameters, or is named: ``espnet:x.pth@conf/lm.yaml:0.4``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class LmSpec:
     config: Path | None = None
 
     def __str__(self) -> str:
+        config = "" if self.config is None else f"@{self.config}"
         scale = "" if self.scale is None else f":{self.scale:g}"
-        return f"{self.kind}:{self.path}{scale}"
+        return f"{self.kind}:{self.path}{config}{scale}"
 
     @property
     def config_path(self) -> Path:
@@ -62,7 +63,7 @@ class LmSpec:
 
 
 def parse_lm(text: str) -> LmSpec:
-    """Read ``KIND:FILE`` or ``KIND:FILE:SCALE``.
+    """Read ``KIND:FILE`` or ``KIND:FILE:SCALE``; of ESPnet's models also ``FILE@CONFIG.yaml``.
 
     Raises:
         ValueError: another form, an unknown kind or no file name.
@@ -79,6 +80,9 @@ def parse_lm(text: str) -> LmSpec:
             path, scale = head, float(tail)
     if not path:
         raise ValueError(f"language model {text!r} names no file; the form is {FORM}")
+    file, at, config = path.rpartition("@")
+    if kind.startswith("espnet") and at and file and config.endswith((".yaml", ".yml")):
+        return LmSpec(kind, Path(file), scale, Path(config))
     return LmSpec(kind, Path(path), scale)
 
 
@@ -125,15 +129,8 @@ def _weight(options: Mapping[str, Any], name: str, espnets: float) -> float:
 
 def lm_options(specs: Iterable[LmSpec]) -> dict[str, Any]:
     """Options of decode for language models, the inverse of `lm_specs`; None: to be unset."""
-    options: dict[str, Any] = dict.fromkeys(ESPNET_LM_OPTIONS)
-    options["lm"] = []
-    for spec in specs:
-        if spec.config is None or spec.config == spec.path.parent / "config.yaml":
-            options["lm"].append(str(spec))
-        else:  # only ESPnet's names can say where its configuration is
-            options |= {"lm_file": str(spec.path), "lm_train_config": str(spec.config)}
-            options["lm_weight"] = spec.scale
-    return options
+    # One list keeps their order, by which scores in N-best lists are told apart.
+    return {**dict.fromkeys(ESPNET_LM_OPTIONS), "lm": [str(spec) for spec in specs]}
 
 
 def named_files(options: Mapping[str, Any]) -> list[Path]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +199,13 @@ def _add_decoding(contents: Contents, config: Path) -> None:
 def _add_lm(contents: Contents, text: str) -> str:
     spec = parse_lm(text)
     if spec.kind.startswith("espnet"):
-        member, _ = _add_espnet_lm(contents, spec.path, None)
+        member, _ = _add_espnet_lm(contents, spec.path, spec.config)
     else:
         member = contents.add(spec.path, "lm")
-    scale = "" if spec.scale is None else f":{spec.scale:g}"
-    return f"{spec.kind}:{member}{scale}"
+    return str(replace(spec, path=Path(member), config=None))
 
 
-def _add_espnet_lm(contents: Contents, path: Path, config: str | None) -> tuple[str, str]:
+def _add_espnet_lm(contents: Contents, path: Path, config: str | Path | None) -> tuple[str, str]:
     """A model of ESPnet's LM task in a folder of its own: parameters and config.yaml."""
     source = Path(config) if config else path.parent / "config.yaml"
     number = 1 + sum(name.startswith("lm/neural") for name in contents.members) // 2

@@ -18,13 +18,14 @@ from typing import TextIO
 LOG_10 = math.log(10.0)
 # SRILM and others write -99 for "never" (the probability of <s>).
 NEVER = -99.0
+Section = dict[tuple[str, ...], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class ArpaNgrams:
     """All n-grams: ``grams[n-1]`` maps n words to (log p, log back-off weight), natural logs."""
 
-    grams: tuple[dict[tuple[str, ...], tuple[float, float]], ...]
+    grams: tuple[Section, ...]
 
 
 def read_arpa_ngrams(path: str | Path) -> ArpaNgrams:
@@ -72,11 +73,11 @@ class _Reader:
             counts[int(match[1])] = int(match[2])
         if not counts or sorted(counts) != list(range(1, len(counts) + 1)):
             raise self._error(f"the header announces the orders {sorted(counts)}, not 1, 2, ...")
-        grams = []
+        grams: list[Section] = []
         for order in range(1, len(counts) + 1):
             if line != f"\\{order}-grams:":
                 raise self._error(f"expected \\{order}-grams:, found {line!r}")
-            section, line = self._section(order)
+            section, line = self._section(order, grams[0] if grams else None)
             if len(section) != counts[order]:
                 raise self._error(
                     f"{len(section)} different {order}-grams, the header announces "
@@ -87,9 +88,9 @@ class _Reader:
             raise self._error(f"expected \\end\\, found {line!r}")
         return ArpaNgrams(tuple(grams))
 
-    def _section(self, order: int) -> tuple[dict[tuple[str, ...], tuple[float, float]], str]:
+    def _section(self, order: int, unigrams: Section | None) -> tuple[Section, str]:
         """All n-grams of one order, and the line that ended them."""
-        section: dict[tuple[str, ...], tuple[float, float]] = {}
+        section: Section = {}
         while not (line := self._next("\\end\\")).startswith("\\"):
             fields = line.split()
             if len(fields) not in (order + 1, order + 2):
@@ -99,6 +100,9 @@ class _Reader:
                 backoff = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
             except ValueError:
                 raise self._error(f"not a number in {line!r}") from None
+            words = tuple(fields[1 : order + 1])
+            if unigrams is not None and any((word,) not in unigrams for word in words):
+                raise self._error(f"a word without a 1-gram in {line!r}")
             natural = -math.inf if log_prob <= NEVER else log_prob * LOG_10
-            section[tuple(fields[1 : order + 1])] = natural, backoff * LOG_10
+            section[words] = natural, backoff * LOG_10
         return section, line

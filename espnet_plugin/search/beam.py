@@ -221,7 +221,7 @@ class BeamSearch(Expansion):
             before = beam.score[:, :gone]
             semiring = self._options.semiring
             stay = recombine_two(before, stay, keys[:, :gone], keys[:, gone:], semiring)
-        return stay.topk(min(WAITING_PER_SLOT * self._options.beam, stay.shape[1]), 1)
+        return self._best(stay, WAITING_PER_SLOT * self._options.beam)
 
     def _bounds(self, left: Tensor) -> tuple[Tensor, Tensor]:
         """The K best of ``left`` and within the score beam; [B, 1] what a label has to exceed."""

@@ -19,7 +19,7 @@ from espnet_plugin.search.beam_state import NEG_INF, Beam
 from espnet_plugin.search.history import NO_KEY, ROOT_KEY, HistoryTree, extend_key
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.prediction_cache import make_prediction_cache
-from espnet_plugin.search.recombine import recombine
+from espnet_plugin.search.recombine import recombine, stable_topk
 from espnet_plugin.search.scorer_set import ScorerSet
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.state import take_rows
@@ -92,8 +92,13 @@ class Expansion:
     def _candidates(self, totals: Tensor) -> tuple[Tensor, Tensor]:
         """The best of ``totals`` [B, K, V]: scores and cells slot * V + label, [B, M] each."""
         many = self._options.beam * (CANDIDATES_PER_SLOT if self._merges_late else 1)
-        flat = totals.flatten(1)
-        return flat.topk(min(many, flat.shape[1]), 1)
+        return self._best(totals.flatten(1), many)
+
+    def _best(self, scores: Tensor, many: int) -> tuple[Tensor, Tensor]:
+        """The ``many`` best of ``scores`` [B, M], or all: scores and indices, best first."""
+        many = min(many, scores.shape[1])
+        # Homophones and merged histories tie exactly; different label sequences hardly ever do.
+        return stable_topk(scores, many) if self._merges_late else scores.topk(many, 1)
 
     def _taken(
         self,
@@ -149,7 +154,7 @@ class Expansion:
 
     def _pruned(self, beam: Beam) -> Beam:
         """At most ``beam`` hypotheses, sorted, within the score beam."""
-        score, slots = beam.score.topk(min(self._options.beam, beam.width), 1)
+        score, slots = self._best(beam.score, self._options.beam)
         return beam.take(slots, self._within_beam(score))
 
     def _within_beam(self, score: Tensor) -> Tensor:

@@ -73,6 +73,11 @@ class KenlmModel:
         """Where results go."""
         return self._device
 
+    @property
+    def states(self) -> None:
+        """See :class:`~espnet_plugin.search.ngram.WordModel`: numbered as they appear."""
+        return None
+
     def index(self, word: str) -> int | None:
         """A number for a word, or for <unk>; None if the model has neither."""
         if not self.knows(word):

@@ -30,6 +30,7 @@ from espnet_plugin.search.expansion import CANDIDATES_PER_SLOT
 from espnet_plugin.search.history import ROOT_KEY, HistoryTree, extend_key
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.prefix_tree import PrefixTree, ranges
+from espnet_plugin.search.scaling import scaled
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.word_lm import LOOK_AHEADS, LookAhead, NoWordLm, WordScorer
 
@@ -169,11 +170,12 @@ class LexiconSearch(BeamSearch):
         complete = (lexical.node == 0).view_as(beam.score) & (beam.score > NEG_INF)
         hopeless = ~complete.any(1, keepdim=True)  # [B, 1] then an unfinished one must do
         ahead, row = self._look_ahead.rows(lexical.lm_state)
+        alive = (beam.score > NEG_INF) & (complete | hopeless)
         beam.score = beam.score - ahead[row, lexical.node].view_as(beam.score)
-        beam.score = beam.score.masked_fill(~(complete | hopeless), NEG_INF)
+        beam.score = beam.score.masked_fill(~alive, NEG_INF)
         if self._has_lm:
             final = self._lm.final(lexical.lm_state).to(beam.score)  # [R]
-            beam.score = beam.score + self._lexicon.lm_scale * final.view_as(beam.score)
+            beam.score = beam.score + scaled(final, self._lexicon.lm_scale).view_as(beam.score)
             beam.lexical = lexical._replace(lm_score=lexical.lm_score + final)
         return super()._finish(beam)
 
@@ -219,7 +221,7 @@ class LexiconSearch(BeamSearch):
         log_prob, following = self._lm.lookup(state, self._tree.entry_word[entry])
         weight = self._tree.entry_weight[entry]
         table, number = self._look_ahead.rows(state)
-        gain = scales.lm_scale * log_prob + scales.pronunciation_scale * weight
+        gain = scaled(log_prob, scales.lm_scale) + scales.pronunciation_scale * weight
         gain = gain - table[number, lexical.node[row]]
 
         width = int(count.max())
@@ -250,8 +252,8 @@ class LexiconSearch(BeamSearch):
     ) -> Beam:
         """The best of staying inside the word (first column) and ending one. totals [B, K, 1+X]."""
         options = totals.shape[2]
-        keep = min(totals[0].numel(), 2 * CANDIDATES_PER_SLOT * self._options.beam)
-        score, cell = totals.flatten(1).topk(keep, 1)  # [B, M]
+        keep = 2 * CANDIDATES_PER_SLOT * self._options.beam
+        score, cell = self._best(totals.flatten(1), keep)  # [B, M]
         slots, choice = cell // options, (cell % options).flatten()
         rows = beam.rows(slots)
         new = beam.take(slots, score)
@@ -296,10 +298,10 @@ class LexiconSearch(BeamSearch):
         spans, positions, start = [], [], 0
         entries = [self._tree.all_entries[number] for number in words[0]]
         for entry in entries:
-            end = start + len(entry.labels)
-            positions.append((start, end - 1))
-            spans.append((found.frames[start], found.frames[end - 1]))
-            start = end
+            last = start + entry.own_labels - 1
+            positions.append((start, last))
+            spans.append((found.frames[start], found.frames[last]))
+            start += len(entry.labels)
         scales = self._lexicon
         lexical = scales.lm_scale * lm_score + scales.pronunciation_scale * pronunciation_score
         return replace(

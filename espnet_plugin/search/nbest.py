@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.levenshtein import label_risk
+from espnet_plugin.search.scaling import scaled_sum
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def rescore(
             raise ValueError(f"{len(lm_scales)} scales for {len(lm_scores)} language models")
         score = hypothesis.am_score - ilm_scale * hypothesis.ilm_score
         score += pronunciation_scale * hypothesis.pronunciation_score
-        score += sum(a * b for a, b in zip(lm_scales, lm_scores, strict=True))
+        score += scaled_sum(lm_scales, lm_scores)
         results.append(replace(hypothesis, score=score, lm_scores=lm_scores))
     return sorted(results, key=lambda h: -h.score)
 

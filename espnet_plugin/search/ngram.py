@@ -12,6 +12,7 @@ Shapes: M pairs, R rows (hypotheses), W words, E listed n-grams, C states, V lab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,8 @@ from torch import Tensor
 from espnet_plugin.search.arpa import ArpaNgrams, read_arpa_ngrams
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
+# LibriSpeech's models write it in capitals; KenLM takes both. One of probability zero is none.
+UNKNOWNS = (UNK, "<UNK>")
 # Tokens of an ESPnet token list that are no labels of the language.
 NO_LABELS = ("<blank>", "<sos/eos>", BOS, EOS)
 OOV_LOG_PROB = -23.0  # about 1e-10
@@ -42,6 +45,11 @@ class WordModel(Protocol):
 
     def knows(self, word: str) -> bool:
         """Whether the word itself is listed."""
+        ...
+
+    @property
+    def states(self) -> int | None:
+        """How many states there are; None: they are numbered as they appear."""
         ...
 
     def start_state(self) -> int:
@@ -70,6 +78,8 @@ class NgramModel:
         self.order = len(grams)
         self.words = [gram[0] for gram in grams[0]]
         self._index = {word: i for i, word in enumerate(self.words)}
+        possible = {word for (word,), (log_prob, _) in grams[0].items() if log_prob > -math.inf}
+        self._unk = next((self._index[name] for name in UNKNOWNS if name in possible), None)
         states: dict[tuple[str, ...], int] = {(): 0}
         for section in grams:
             for gram, (_, backoff) in section.items():
@@ -116,7 +126,7 @@ class NgramModel:
 
     def index(self, word: str) -> int | None:
         """Index of a word, or of <unk> for an unknown one; None if there is no <unk> either."""
-        return self._index.get(word, self._index.get(UNK))
+        return self._index.get(word, self._unk)
 
     def knows(self, word: str) -> bool:
         """Whether the word itself is listed."""

@@ -26,12 +26,19 @@ class LexiconEntry:
         labels: Label indices, without blank.
         log_weight: Log of the pronunciation variant's probability.
         final: Only at the end of an utterance (the last word's spelling without a space).
+        separated: The last label is what stands between words, no part of the word's own time.
     """
 
     word: str
     labels: tuple[int, ...]
     log_weight: float = 0.0
     final: bool = False
+    separated: bool = False
+
+    @property
+    def own_labels(self) -> int:
+        """How many of the labels are the word itself."""
+        return len(self.labels) - self.separated
 
 
 def lexicon_entries(
@@ -77,7 +84,8 @@ def lexicon_entries(
             labels = tuple(index[label] for label in variant)
             entries.append(LexiconEntry(word, labels, math.log(share), final=space is not None))
             if space is not None:
-                entries.append(LexiconEntry(word, (*labels, index[space]), math.log(share)))
+                spaced = (*labels, index[space])
+                entries.append(LexiconEntry(word, spaced, math.log(share), separated=True))
     return entries
 
 

@@ -41,6 +41,22 @@ def recombine(scores: Tensor, keys: Tensor, semiring: str) -> Tensor:
     return torch.empty_like(scores).scatter_(1, order, total)
 
 
+def stable_topk(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """``scores.topk(count, 1)``, but ties are won by the lower index. [B, M] -> [B, count] each.
+
+    torch's choice among equals changes with M, and so with what else is in a batch. NaN is worst.
+    """
+    scores = scores.masked_fill(scores.isnan(), NEG_INF)
+    last = scores.topk(count, 1).values[:, -1:]
+    equal = scores == last
+    better = scores > last
+    free = count - better.sum(1, keepdim=True)
+    kept = better | (equal & (equal.cumsum(1) <= free))  # ``count`` in each row
+    index = kept.nonzero()[:, 1].view(len(scores), count)
+    values, order = scores.gather(1, index).sort(dim=1, descending=True, stable=True)
+    return values, index.gather(1, order)
+
+
 def recombine_two(
     first: Tensor, second: Tensor, first_keys: Tensor, second_keys: Tensor, semiring: str
 ) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from espnet_plugin.search.hypothesis import Hypothesis
 from espnet_plugin.search.levenshtein import levenshtein
+from espnet_plugin.search.scaling import NEG_INF
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def _count_errors(
             [(h.am_score, h.pronunciation_score, h.ilm_score, *h.lm_scores) for h in hypotheses],
             dtype=torch.float64,
         )  # [N, P]
-        totals = torch.nan_to_num(parts, neginf=-1e9) @ scales.T  # [N, G]
+        impossible = parts == NEG_INF
+        totals = parts.masked_fill(impossible, 0.0) @ scales.T  # [N, G]
+        totals[impossible.any(1)] = NEG_INF
         best = (totals == totals.amax(0)).int().argmax(0)  # of equals, the first
         counts += torch.tensor(costs)[best]
     return [int(count) for count in counts]

@@ -14,6 +14,7 @@ from torch import Tensor
 from espnet_plugin.search.beam_state import NEG_INF, Beam
 from espnet_plugin.search.internal_lm import internal_lm_from_projected
 from espnet_plugin.search.prediction_cache import PredictionCache
+from espnet_plugin.search.scaling import scaled, scaled_sum
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.state import put_rows, take_rows
 
@@ -104,11 +105,11 @@ class ScorerSet:
         for i, (scorer, state) in enumerate(zip(self._scorers, beam.scorer_states, strict=True)):
             final = scorer.final(state).to(beam.score)  # [R]
             beam.parts[:, first + i] += final
-            beam.score = beam.score + self._scales[first + i] * final.view_as(beam.score)
+            beam.score = beam.score + scaled(final, self._scales[first + i]).view_as(beam.score)
 
     def total(self, parts: Sequence[float]) -> float:
         """Scaled sum of one hypothesis' parts."""
-        return sum(a * b for a, b in zip(self._scales, parts, strict=True))
+        return scaled_sum(self._scales, parts)
 
     def split(self, parts: Sequence[float]) -> tuple[float, tuple[float, ...]]:
         """(internal LM, language models) of one hypothesis' parts."""

@@ -24,6 +24,8 @@ from espnet_plugin.search.ngram import EOS, NO_LABELS, OOV_LOG_PROB, WordModel
 from espnet_plugin.search.word_output import STYLES, WORD_MARK
 
 Labels = tuple[str, ...]
+# In no model, so that it scores as an unknown word; phonemes in a row might spell a real one.
+_NO_WORD = "<no such word>"
 
 
 class WordEndScorer:
@@ -119,7 +121,7 @@ class WordEndScorer:
     def _spelled(self, labels: Labels) -> list[str]:
         """The words that an unfinished word's labels are, if it ends here."""
         if self._style == "phn":
-            return list(self._words.get(labels, ["".join(labels)]))
+            return list(self._words.get(labels, [_NO_WORD]))
         word = "".join(label.removeprefix(WORD_MARK) for label in labels)
         return [word] if word else []
 
@@ -166,9 +168,8 @@ class WordEndScorer:
 
     def _unknown(self, state: int) -> float:
         """log p of a word that no lexicon has."""
-        nowhere = "<no such word>"
-        self._score_words([(state, nowhere)])
-        return self._scored[state, nowhere][0]
+        self._score_words([(state, _NO_WORD)])
+        return self._scored[state, _NO_WORD][0]
 
     def advance(self, state: Tensor, labels: Tensor) -> Tensor:
         """See :class:`LabelScorer`."""

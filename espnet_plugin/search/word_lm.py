@@ -20,6 +20,7 @@ from torch import Tensor
 
 from espnet_plugin.search.ngram import EOS, OOV_LOG_PROB, WordModel
 from espnet_plugin.search.prefix_tree import PrefixTree
+from espnet_plugin.search.scaling import scaled
 
 LOOK_AHEADS = ("none", "unigram", "ngram")
 MAX_CACHED_FLOATS = 50_000_000
@@ -27,6 +28,11 @@ MAX_CACHED_FLOATS = 50_000_000
 
 class WordScorer(Protocol):
     """A language model over the words of a prefix tree; states are int64 numbers."""
+
+    @property
+    def states(self) -> int | None:
+        """How many states there are; None: they are numbered as they appear."""
+        ...
 
     def start_state(self) -> int:
         """State at the beginning of a sentence."""
@@ -84,6 +90,11 @@ class WordNgram:
         self._oov_log_prob = oov_log_prob
         self._eos = model.index(EOS) if model.knows(EOS) else None
 
+    @property
+    def states(self) -> int | None:
+        """See :class:`WordScorer`."""
+        return self._model.states
+
     def start_state(self) -> int:
         """See :class:`WordScorer`."""
         return self._model.start_state()
@@ -108,6 +119,8 @@ class WordNgram:
 
 class NoWordLm:
     """Every word is as good as every other: the lexicon only constrains."""
+
+    states = 1
 
     def start_state(self) -> int:
         """See :class:`WordScorer`."""
@@ -171,7 +184,7 @@ class LookAhead:
         tree, count = self._tree, len(self._tree.words)
         words = torch.arange(count, device=states.device)
         flat, _ = self._lm.lookup(states.repeat_interleave(count), words.repeat(len(states)))
-        scores = flat.view(-1, count)[:, tree.entry_word] * self._lm_scale  # [U, E]
+        scores = scaled(flat, self._lm_scale).view(-1, count)[:, tree.entry_word]  # [U, E]
         scores = scores + self._weight_scale * tree.entry_weight
         best = scores.new_full((len(states), tree.nodes), float("-inf"))
         best.scatter_reduce_(1, tree.entry_node.expand_as(scores), scores, "amax")

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 
 from espnet_plugin.transcription.spans import Span
 
-#: The same word, heard in two pieces, may begin this many seconds apart.
+#: The same word, heard in two pieces, may be this many seconds apart.
 _SAME = 0.5
+#: So many seconds nearer to the middle of the overlap weigh as much as one second of agreement: of
+#: a word that is said twice, the first must not be taken for the second.
+_AGREEMENT = 4.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,7 @@ def join_pieces(pieces: Sequence[tuple[Span, Sequence[Word]]]) -> list[Segment]:
     """One segment per piece, every word in one of them only.
 
     Where a piece overlaps the one before, both heard the same words. They are joined at a word
-    that both heard at the same time, the one nearest to the middle of the overlap; without one,
-    at the middle.
+    that both heard at the same time, near the middle of the overlap; without one, at the middle.
 
     Args:
         pieces: spans in the order of time, with words whose times begin at the span's start.
@@ -77,7 +79,7 @@ def _join(
 ) -> tuple[list[Word], list[Word]]:
     middle = (start + end) / 2
     same = [
-        (abs((a.middle + b.middle) / 2 - middle), i, j)
+        (abs((a.middle + b.middle) / 2 - middle) + _AGREEMENT * abs(a.middle - b.middle), i, j)
         for i, a in enumerate(left)
         if a.end > start
         for j, b in enumerate(right)
