@@ -109,6 +109,7 @@ def test_model_of_another_vocabulary(arpa: Path) -> None:
         (lambda s: s.replace("\\data\\", ""), "not an ARPA file"),
         (lambda s: s.replace("-0.3 a b a", "zero a b a"), "line 2.: not a number"),
         (lambda s: s.replace("-0.3 a b a", "-0.3 a b"), "expected 3 words"),
+        (lambda s: s.replace("-0.3 a b a", "-0.3 a b x"), "a word without a 1-gram"),
         (lambda s: s.replace("ngram 2=6", "ngram 4=6"), "orders"),
         (lambda s: s.replace("\\end\\", "\\4-grams:"), r"expected \\end\\"),
         (lambda s: "hello\n", "cut off"),

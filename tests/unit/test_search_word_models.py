@@ -129,6 +129,19 @@ def test_equal_states_have_equal_keys(arpa) -> None:
     assert len(set(scorer.key(again).tolist())) == 2  # after a known and after another word
 
 
+def test_phonemes_that_spell_a_word_are_not_that_word(arpa) -> None:
+    """An unfinished word's labels in a row may look like a listed word."""
+    tokens = ["<blank>", "a", "b", "b#", "<sos/eos>"]  # "a b" is cut off, "ab" a word of the model
+    spoken = {("a", "b", "b#"): ["a"]}
+    scorer = WordEndScorer(read_arpa(arpa), tokens, "phn", pronunciations=spoken)
+    state = scorer.start(1)
+    for label in (1, 2):
+        _, state = scorer.score(state)
+        state = scorer.advance(state, torch.tensor([label]))
+    expected = ngram_backoff.sentence(GRAMS, ["<unk>"])
+    assert float(scorer.final(state)) == pytest.approx(expected, abs=1e-5)
+
+
 def test_word_ends_need_to_be_known(arpa) -> None:
     with pytest.raises(ValueError, match="style must be one of"):
         WordEndScorer(read_arpa(arpa), ["<blank>", "a"], "word")

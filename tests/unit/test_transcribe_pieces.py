@@ -81,6 +81,22 @@ def test_joined_windows_give_the_words_that_were_spoken(slack: float) -> None:
     assert all(abs(a.start - b.start) < 0.1 for a, b in zip(joined, words, strict=True))
 
 
+@pytest.mark.parametrize("text", ["seven five five two", "no no no", "oh one one oh oh"])
+def test_a_word_said_twice_at_a_seam_stays_twice(text: str) -> None:
+    for start in range(174, 200):
+        said = text.split()
+        words = [
+            Word(word, start / 10 + 0.4 * n, start / 10 + 0.4 * n + 0.3)
+            for n, word in enumerate(said)
+        ]
+        spans = [Span(0.0, 20.0), Span(18.0, 38.0)]
+        pieces = [
+            (span, [w for w in heard(span, words, 0.0) if w.text != "broken"]) for span in spans
+        ]
+        joined = [word.text for segment in join_pieces(pieces) for word in segment.words]
+        assert joined == said, start
+
+
 def test_without_a_common_word_the_middle_decides() -> None:
     left = (Span(0, 10), [Word("a", 8.0, 8.4), Word("b", 9.4, 9.8)])
     right = (Span(8, 18), [Word("c", 0.1, 0.4), Word("d", 1.5, 1.9)])
