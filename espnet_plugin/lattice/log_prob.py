@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from espnet_plugin.lattice.once import only_once
 from espnet_plugin.lattice.recursion import arc_posteriors, forward_scores
 from espnet_plugin.lattice.steps import pack_steps
 
@@ -35,7 +35,7 @@ class _LatticeLogProb(torch.autograd.Function):
         return log_prob.to(blank.dtype)
 
     @staticmethod
-    @once_differentiable
+    @only_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         blank_posterior, label_posterior = ctx.saved_tensors
         weight = grad[:, None, None]

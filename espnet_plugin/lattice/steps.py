@@ -54,7 +54,8 @@ def pack_steps(
     batch, frames, width = blank.shape
     assert label.shape == (batch, frames, width - 1), (blank.shape, label.shape)
     device, dtype = blank.device, ACCUMULATION_DTYPE
-    lengths, target_lengths = lengths.to(device), target_lengths.to(device)
+    lengths = lengths.to(device, torch.int64)  # sums of small integers wrap around
+    target_lengths = target_lengths.to(device, torch.int64)
     steps = max_steps(frames, width - 1, topology)
     position = torch.arange(width, device=device)
     in_frames = torch.arange(frames, device=device) < lengths[:, None]  # [B, T]

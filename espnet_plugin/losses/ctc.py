@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from espnet_plugin.losses import inputs
 from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
 
+_IMPOSSIBLE = 1e9  # nats
+
 
 def ctc_loss(
     logits: Tensor,
@@ -56,7 +58,10 @@ def ctc_loss(
         return reduce_path_losses(logits.sum((1, 2)), reduction, infeasible)
     with torch.autocast(logits.device.type, enabled=False):
         half = logits.dtype in (torch.float16, torch.bfloat16)
-        log_probs = (logits.float() if half else logits).log_softmax(-1).transpose(0, 1)
+        clean_logits = inputs.without_padding(logits, logit_lengths)
+        log_probs = (clean_logits.float() if half else clean_logits).log_softmax(-1)
+        # torch's gradient of -inf is NaN; this far below, a symbol is as impossible.
+        log_probs = log_probs.clamp(min=-_IMPOSSIBLE).transpose(0, 1)
         clean = inputs.clean_targets(targets, target_lengths, (blank + 1) % vocab_size)
         losses = F.ctc_loss(
             log_probs,
@@ -74,5 +79,5 @@ def ctc_loss(
         )
         needed = target_lengths + repeated.sum(1).to(target_lengths.device)
         impossible = (logit_lengths.to(needed.device) < needed).to(losses.device)
-        losses = losses.masked_fill(impossible, math.inf)
+        losses = losses.masked_fill(impossible | (losses > 0.5 * _IMPOSSIBLE), math.inf)
         return reduce_path_losses(losses, reduction, infeasible)

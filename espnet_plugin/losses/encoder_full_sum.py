@@ -72,7 +72,8 @@ def encoder_full_sum_loss(
         return reduce_path_losses(logits.sum((1, 2)), reduction, infeasible)
     with torch.autocast(logits.device.type, enabled=False):
         half = logits.dtype in (torch.float16, torch.bfloat16)
-        log_probs = (logits.float() if half else logits).log_softmax(-1)
+        clean_logits = inputs.without_padding(logits, logit_lengths)
+        log_probs = (clean_logits.float() if half else clean_logits).log_softmax(-1)
         clean = inputs.clean_targets(targets, target_lengths, (blank + 1) % vocab_size)
         label = log_probs.gather(2, clean[:, None, :].expand(batch, frames, labels))  # [B, T, S]
         blank_scores = log_probs[:, :, blank, None].expand(batch, frames, labels + 1)

@@ -101,6 +101,8 @@ def fused_full_sum_loss(
             restriction=restriction,
             check=check,
         )
+    encoder_out = inputs.without_padding(encoder_out, encoder_lengths)
+    prediction_out = inputs.without_padding(prediction_out, target_lengths.long() + 1)
     encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
     prediction = joint.prediction_proj(prediction_out)  # [B, S+1, J]
     if encoder.shape[0] == 0:

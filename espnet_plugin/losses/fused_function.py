@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from espnet_plugin.lattice import arc_posteriors, forward_scores, pack_steps
+from espnet_plugin.lattice.once import only_once
 from espnet_plugin.losses.dropout_mask import DropoutMask
 from espnet_plugin.losses.engine import Engine
 from espnet_plugin.losses.options import FullSumOptions
@@ -112,7 +112,8 @@ class FusedFullSum(torch.autograd.Function):
             dropout = DropoutMask(fused.dropout, *rows, size, encoder.device)
         tensors = (encoder, prediction, weight, bias, labels)
         joint = _packed_joint(tensors, dropout, options, fused)
-        lengths, target_lengths = lengths.to(encoder.device), target_lengths.to(encoder.device)
+        lengths = lengths.to(encoder.device, torch.int64)  # sums of small integers wrap around
+        target_lengths = target_lengths.to(encoder.device, torch.int64)
         cells = reachable_cells(lengths, target_lengths, frames, width, options.topology)
         if options.restriction is not None:
             cells &= options.restriction.cells
@@ -131,13 +132,15 @@ class FusedFullSum(torch.autograd.Function):
         return -log_prob.to(joint.sum_dtype)
 
     @staticmethod
-    @once_differentiable
+    @only_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         encoder, prediction, weight, bias, labels, posteriors, target_lengths = ctx.saved_tensors
         tensors = (encoder, prediction, weight, bias, labels)
         joint = _packed_joint(tensors, ctx.dropout, ctx.options, ctx.fused)
         floor = ctx.fused.negligible / (target_lengths + 1).to(posteriors.dtype)
-        cells = posteriors.sum(0) > floor[:, None, None]  # [B, T, S+1]
+        # NaN takes part, so that a broken model gives a NaN gradient, by which ESPnet's Trainer and
+        # gradient scalers skip the update, and not one of zero.
+        cells = ~(posteriors.sum(0) <= floor[:, None, None])  # [B, T, S+1]
         listed = cells.view(-1).nonzero().squeeze(1)  # [C]
         sequence = torch.div(listed, cells[0].numel(), rounding_mode="floor")
         weights = posteriors.view(2, -1)[:, listed] * -grad.to(posteriors.dtype)[sequence]

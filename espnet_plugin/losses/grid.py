@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from espnet_plugin.lattice import arc_posteriors, forward_scores, pack_steps
+from espnet_plugin.lattice.once import only_once
 from espnet_plugin.losses.engine import Engine
 from espnet_plugin.losses.options import FullSumOptions
 from espnet_plugin.losses.rows import sum_dtype
@@ -72,7 +72,7 @@ class GridFullSum(torch.autograd.Function):
         return -log_prob.to(scores.dtype)
 
     @staticmethod
-    @once_differentiable
+    @only_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         logits, labels, posteriors = ctx.saved_tensors
         rows = logits.reshape(-1, logits.shape[-1])  # [R, V]

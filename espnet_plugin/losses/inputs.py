@@ -130,6 +130,17 @@ def check_same_device(**tensors: Tensor) -> None:
         raise ValueError(f"tensors on different devices: {devices}")
 
 
+def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """``values`` [B, L, ...] with zeros past each length [B].
+
+    A gradient of 0 times a NaN of the padding would reach the weights as NaN.
+    """
+    beyond = (
+        torch.arange(values.shape[1], device=values.device) >= lengths.to(values.device)[:, None]
+    )
+    return values.masked_fill(beyond.view(*beyond.shape, *[1] * (values.ndim - 2)), 0.0)
+
+
 def clean_targets(targets: Tensor, target_lengths: Tensor, fill: int) -> Tensor:
     """Targets as int64 with everything past each length replaced by ``fill``, [B, S]."""
     positions = torch.arange(targets.shape[1], device=targets.device)

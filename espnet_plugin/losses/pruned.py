@@ -40,6 +40,9 @@ def simple_full_sum_loss(
 ) -> Tensor:
     """Full-sum loss of the simple joint, without a [B, T, S+1, V] grid.
 
+    Exact while ``am`` and ``lm`` agree on some symbol within about 87 nats of either's favourite
+    (float32); beyond, the normaliser's product underflows and the loss is too large.
+
     Args:
         am: acoustic part, [B, T, V].
         lm: label part, [B, S+1, V].
@@ -150,6 +153,8 @@ def _simple_arcs(
     grid = (frames, labels + 1, vocab_size)
     check_full_sum_inputs(am, targets, lengths, target_lengths, grid, blank, check)
     with torch.autocast(am.device.type, enabled=False):
+        am = inputs.without_padding(am, lengths)
+        lm = inputs.without_padding(lm, target_lengths.long() + 1)
         am, lm = (x if x.dtype == torch.float64 else x.float() for x in (am, lm))
         am_peak, lm_peak = am.detach().amax(2, keepdim=True), lm.detach().amax(2, keepdim=True)
         product = (am - am_peak).exp() @ (lm - lm_peak).exp().transpose(1, 2)  # [B, T, S+1]

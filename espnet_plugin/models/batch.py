@@ -54,6 +54,7 @@ class Batch:
         alignment: [B', T] label or blank per encoder frame of `encoder`, or None.
         states: [B', T] labels emitted before each frame, or None.
         utterance: [B'] row of `targets` that each row of `encoder` belongs to, or None (the same).
+        row_labels: [B'] labels emitted within each row of `encoder`, or None (`target_lengths`).
         nbest: the batch's N-best lists, or None.
         utt_ids: names, for messages.
     """
@@ -65,4 +66,5 @@ class Batch:
     alignment: Tensor | None = None
     states: Tensor | None = None
     utterance: Tensor | None = None
+    row_labels: Tensor | None = None
     nbest: NBest | None = None

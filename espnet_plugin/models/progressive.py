@@ -253,13 +253,12 @@ class ProgressiveTransducerModel(ESPnetASRModel):
                     utt_ids,
                 )
             batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest)
-        loss, stats = self.criterion(self, batch)
+        loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
             stats.update(self._validation_errors(batch, loss))
         stats["loss"] = loss.detach()
-        weight = torch.tensor(len(text), device=loss.device)
         result: tuple[Tensor, dict[str, Tensor], Tensor] = force_gatherable(
-            (loss, stats, weight), loss.device
+            (loss, stats, weight.to(loss.device)), loss.device
         )
         return result
 
@@ -302,14 +301,17 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         cut, cut_lengths = cut_features(feats, feats_lengths, chunks, sub, chunking.size)
         encoder = self.encode_features(cut, cut_lengths)
         width = encoder.frames.size(1)
+        symbols = cut_frames(alignment, chunks, chunking.size)[:, :width]
+        valid = torch.arange(width, device=symbols.device) < encoder.lengths[:, None]
         return Batch(
             encoder,
             text,
             text_lengths,
             utt_ids,
-            cut_frames(alignment, chunks, chunking.size)[:, :width],
+            symbols,
             cut_frames(states, chunks, chunking.size)[:, :width],
             chunks.utterance,
+            ((symbols != self.blank_id) & valid).sum(1),
         )
 
     def _fit_alignment(

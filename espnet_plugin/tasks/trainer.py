@@ -14,7 +14,7 @@ from espnet_plugin.tasks.schedulers import CurveScheduler
 
 
 def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
-    """Optimizer updates of one epoch (ESPnet drops what is left over of an accumulation).
+    """Optimizer updates of one epoch (what is left over of an accumulation joins the next epoch's).
 
     Raises:
         ValueError: if the iterator does not know its length.

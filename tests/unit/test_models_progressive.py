@@ -190,6 +190,47 @@ def test_more_labels_than_frames_are_counted_and_left_out():
     torch.testing.assert_close(loss, model(**alone)[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("loss", "conf", "make"),
+    [
+        ("ctc", {}, data),
+        ("full_sum", {}, data),
+        ("full_sum", {"max_frames": 10}, data),
+        ("full_sum", {"normalization": "labels"}, data),
+        ("viterbi", {"normalization": "frames"}, aligned),
+        ("viterbi", {"normalization": "frames", "chunk_size": 4, "chunk_hop": 2}, aligned),
+        ("viterbi", {"normalization": "labels", "chunk_size": 4, "chunk_hop": 2}, aligned),
+        ("viterbi", {"chunk_size": 4, "chunk_hop": 2}, aligned),
+    ],
+)
+def test_parts_of_a_batch_add_up_by_their_weights(loss, conf, make):
+    """What ESPnet does over processes (gradients) and over batches (statistics)."""
+
+    def gradient(weighted):
+        return torch.autograd.grad(weighted, model.joint_network.parameters(), allow_unused=True)
+
+    model, batch = build(loss, conf, freeze_batch_norm=True).train(), make()
+    whole, _, total = model(**batch)
+    parts = []
+    for row in range(2):
+        ids = {"utt_id": batch["utt_id"][row : row + 1]}
+        part = {k: v[row : row + 1] for k, v in batch.items() if k != "utt_id"} | ids
+        part["speech"] = part["speech"][:, : int(part["speech_lengths"])]
+        parts.append(model(**part))
+    assert float(total) == pytest.approx(sum(float(w) for _, _, w in parts), abs=1e-5)
+    joined = sum(part * weight for part, _, weight in parts) / total
+    torch.testing.assert_close(whole, joined, rtol=1e-4, atol=1e-5)
+    for one, other in zip(gradient(whole), gradient(joined), strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_labels_of_chunks_are_those_inside():
+    conf = {"chunk_size": 4, "chunk_hop": 4, "normalization": "labels"}
+    _, _, weight = build("viterbi", conf).train()(**aligned())
+    assert int(weight) == 4 + 2  # windows that do not overlap: every label once
+
+
 def test_frozen_batch_norm_keeps_its_statistics():
     frozen, free = build(freeze_batch_norm=True).train(), build().train()
     for model, changes in ((frozen, False), (free, True)):

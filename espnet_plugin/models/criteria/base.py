@@ -39,7 +39,8 @@ class Criterion(ABC):
 
     Args:
         normalization: what the summed loss is divided by: the number of "sequences" (ESPnet's
-            mean), encoder "frames" or "labels" of the batch.
+            mean), encoder "frames" or "labels" of the batch. In chunked training these are the
+            chunks, and the frames and labels of all chunks.
 
     Raises:
         ValueError: for an unknown normalization.
@@ -59,22 +60,33 @@ class Criterion(ABC):
     @abstractmethod
     def __call__(
         self, model: ProgressiveTransducerModel, batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the scalar loss and statistics to log."""
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Returns the scalar loss, statistics to log, and `weight` of both."""
 
     def normalize(self, losses: Tensor, batch: Batch, used: Tensor | None = None) -> Tensor:
         """losses [B] (one sum per row) -> scalar; rows where `used` is False count for nothing."""
-        if self.normalization == "sequences":
-            counts = torch.ones_like(losses)
-        elif self.normalization == "frames":
-            counts = batch.encoder.lengths.to(losses)
-        else:
-            lengths = batch.target_lengths
-            counts = (lengths if batch.utterance is None else lengths[batch.utterance]).to(losses)
         if used is not None:
-            counts = counts * used
             losses = losses.masked_fill(~used, 0.0)
-        return losses.sum() / counts.sum().clamp(min=1.0)
+        return losses.sum() / self.counts(batch, used).to(losses).sum().clamp(min=1.0)
+
+    def counts(self, batch: Batch, used: Tensor | None = None) -> Tensor:
+        """What each row [B] adds to the divisor of the loss."""
+        if self.normalization == "sequences":
+            counts = torch.ones_like(batch.encoder.lengths)
+        elif self.normalization == "frames":
+            counts = batch.encoder.lengths
+        else:
+            counts = batch.target_lengths if batch.row_labels is None else batch.row_labels
+        return counts if used is None else counts.to(used.device) * used
+
+    def weight(self, batch: Batch, used: Tensor | None = None) -> Tensor:
+        """The divisor of the loss, by which ESPnet averages it over batches and processes.
+
+        Averages under this weight are sums over the whole, divided once: two processes that share
+        a batch learn what one learns, and batches of which nothing is used change no average.
+        """
+        # Not 0: a weight of 0 in every process would make ESPnet's average NaN.
+        return self.counts(batch, used).sum().float().clamp(min=1e-6)
 
 
 def feasible(losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

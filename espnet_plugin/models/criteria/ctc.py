@@ -55,7 +55,7 @@ class CTCCriterion(Criterion):
 
     def __call__(
         self, model: ProgressiveTransducerModel, batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         losses = self._loss(model.encoder_logits(batch.encoder.frames), model, batch)  # [B]
         used, stats = feasible(losses)
@@ -66,4 +66,4 @@ class CTCCriterion(Criterion):
                 logits = model.intermediate_logits(frames, layer)
                 extra = self.normalize(self._loss(logits, model, batch), batch, used)
                 loss = loss + self.intermediate_scale * extra
-        return loss, stats
+        return loss, stats, self.weight(batch, used)

@@ -62,7 +62,7 @@ class FullSumCriterion(Criterion):
 
     def __call__(
         self, model: ProgressiveTransducerModel, batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         losses = self.losses(model, batch)
         used, stats = feasible(losses)
@@ -85,4 +85,4 @@ class FullSumCriterion(Criterion):
             scaled = self.normalize(extra, batch, used & encoder_used)
             stats["loss_encoder"] = scaled.detach()
             loss = loss + self.encoder_scale * scaled
-        return loss, stats
+        return loss, stats, self.weight(batch, used)

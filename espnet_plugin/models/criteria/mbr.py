@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class MBRCriterion(Criterion):
     """Expected risk + ce_scale · full-sum loss of the reference.
 
-    Hypotheses are scored one rank of the lists at a time; `fused_full_sum_loss` keeps no grid, so
-    memory grows with the encoder output, not with N times the grid.
+    Hypotheses are scored one rank of the lists at a time; `fused_full_sum_loss` keeps two numbers
+    per cell (t, u) of each until the backward pass, never N grids of the vocabulary's size.
 
     Args:
         scale: of the scores in the softmax over the list (paper: 2.5).
@@ -51,7 +51,7 @@ class MBRCriterion(Criterion):
 
     def __call__(
         self, model: ProgressiveTransducerModel, batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`. Validation data carries no lists: it gets the full-sum loss."""
         if batch.nbest is None:
             return self.full_sum(model, batch)
@@ -79,4 +79,4 @@ class MBRCriterion(Criterion):
             extra = self.normalize(reference, batch, used)
             loss = loss + self.ce_scale * extra
             stats.update(more, loss_full_sum=extra.detach())
-        return loss, stats
+        return loss, stats, self.weight(batch)

@@ -73,7 +73,7 @@ class ViterbiCriterion(Criterion):
 
     def __call__(
         self, model: ProgressiveTransducerModel, batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         assert batch.alignment is not None
         alignment, lengths = batch.alignment, batch.encoder.lengths
@@ -97,7 +97,7 @@ class ViterbiCriterion(Criterion):
             for layer, frames in enumerate(batch.encoder.intermediate):
                 logits = model.intermediate_logits(frames, layer)
                 loss = loss + self.intermediate_scale * self._encoder_loss(logits, batch)
-        return loss, stats
+        return loss, stats, self.weight(batch)
 
     def _encoder_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         assert batch.alignment is not None
