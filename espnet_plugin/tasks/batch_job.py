@@ -133,8 +133,9 @@ class ResumableTables:
         path = self.folder / name
         if not path.exists():
             return {}
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        return {line.split(maxsplit=1)[0]: line for line in lines if line.endswith("\n")}
+        # A kill may have cut the last line anywhere, within a character too; it is left out.
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            return {line.split(maxsplit=1)[0]: line for line in lines if line.endswith("\n")}
 
     def write(self, utt: str, *values: object) -> None:
         """One line in every file."""

@@ -31,6 +31,20 @@ def test_resume_keeps_whole_batches_only(tmp_path):
     assert tables(tmp_path, batches).finished == 3
 
 
+def test_lines_end_where_we_ended_them(tmp_path):
+    job = tables(tmp_path, [["a"], ["b"]])
+    job.write("a", "one\x85line\u2028of\x0cwords", 1)
+    job.write("b", "Bär", 2)
+    job.close()
+    content = (tmp_path / "text").read_bytes()
+    (tmp_path / "text").write_bytes(content[:-3])  # killed within the "ä"
+    again = tables(tmp_path, [["a"], ["b"]])
+    assert again.finished == 1
+    again.write("b", "Bär", 2)
+    again.close()
+    assert (tmp_path / "text").read_bytes() == content
+
+
 def test_batches_and_keys_are_checked(tmp_path):
     with pytest.raises(ValueError, match="batch_size"):
         in_batches(["a"], 0)
