@@ -28,7 +28,7 @@ from espnet_plugin.bin.pipeline_options import rate_option
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
-from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.fingerprint import fingerprint
 
 _SAY_EVERY = 30.0  # seconds
@@ -72,6 +72,13 @@ def perturb_speed(args: argparse.Namespace) -> bool:
     tables = [read_table(path) for path in inputs if path.exists() or path.name != "utt2spk"]
     recordings, text = tables[:2]
     speakers = tables[2] if len(tables) > 2 else {key: key for key in recordings}
+    for name, table in (("text", text), ("utt2spk", speakers)):
+        lost = sorted(recordings.keys() - table.keys())
+        if lost:
+            raise ValueError(
+                f"{args.data_dir / name}: nothing for {some(lost)} of wav.scp; add the lines, or "
+                "take the recordings out"
+            )
     present = [path for path in inputs if path.exists()]
     mark = fingerprint({"factors": sorted(args.factors), "fs": args.fs}, present, [])
     done = args.out_dir / "format.json"

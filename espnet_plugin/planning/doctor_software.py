@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes
+from espnet_plugin.scoring.hub5_nist import find_program
 
 PYTHON = ((3, 12), (3, 14))  # from, and below (setup.py)
 #: Packages that every run needs, with the version where only one will do (setup.py).
@@ -97,14 +97,14 @@ def optional_package(name: str, purpose: str, extra: str) -> Check:
 
 def tool(name: str) -> Check:
     """A program that this run calls."""
-    path = shutil.which(name)
+    path = find_program(name)
     if path is None:
         remedy = f"apt-get install {_PACKAGE_OF.get(name, name)}, or put it on PATH"
         return Check(f"program {name}", FAILED, "not found", remedy)
-    return Check(f"program {name}", OK, path)
+    return Check(f"program {name}", OK, str(path))
 
 
 def optional_tool(name: str, purpose: str) -> Check:
     """A program that only some runs call."""
-    path = shutil.which(name)
-    return Check(f"program {name}", OK if path else NOTE, path or f"not found; for {purpose}")
+    path = find_program(name)
+    return Check(f"program {name}", OK if path else NOTE, str(path or f"not found; for {purpose}"))

@@ -14,7 +14,7 @@ from espnet_plugin.scoring.hub5 import scored_words
 from espnet_plugin.scoring.stm import Stm
 
 # Debian's package keeps the programs out of the PATH.
-_DEBIAN = Path("/usr/lib/sctk/bin/hubscr.pl")
+_DEBIAN = Path("/usr/lib/sctk/bin")
 
 _COUNT = {
     "errors": r"Percent Total Error\s*=.*\(\s*(\d+)\)",
@@ -28,12 +28,15 @@ _COUNT = {
 }
 
 
+def find_program(name: str) -> Path | None:
+    """Where a program is: on the PATH, or where Debian's sctk has it."""
+    found = shutil.which(name) or shutil.which(name, path=_DEBIAN)
+    return Path(found) if found else None
+
+
 def find_hubscr() -> Path | None:
     """Return NIST's script, if it is installed."""
-    found = shutil.which("hubscr.pl")
-    if found:
-        return Path(found)
-    return _DEBIAN if _DEBIAN.is_file() else None
+    return find_program("hubscr.pl")
 
 
 def ctm_lines(stm: Stm, texts: Mapping[str, str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from espnet_plugin.planning import doctor_software as software
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, WARNING, Check, Wishes
 from espnet_plugin.planning.machine import GIB, Gpu
 from espnet_plugin.planning.model_size import model_parameters
+from espnet_plugin.scoring import hub5_nist
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.scheduler import make_plan
 
@@ -100,6 +101,18 @@ def test_python_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert software.optional_package("no-such-package", "x", "y").status == NOTE
     monkeypatch.setenv("PATH", "")
     assert software.optional_tool("sox", "x").status == NOTE
+
+
+def test_programs_of_debians_sctk_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not on the PATH there; the scoring knows."""
+    monkeypatch.setattr(hub5_nist, "_DEBIAN", tmp_path)
+    assert software.tool("hubscr.pl-of-nobody").status == FAILED
+    (tmp_path / "hubscr.pl-of-nobody").write_text("")
+    (tmp_path / "hubscr.pl-of-nobody").chmod(0o755)
+    found = software.tool("hubscr.pl-of-nobody")
+    assert (found.status, found.found) == (OK, str(tmp_path / "hubscr.pl-of-nobody"))
 
 
 def test_disk_space_of_two_folders_on_one_disk_adds_up(

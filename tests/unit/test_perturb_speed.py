@@ -92,6 +92,14 @@ def test_impossible_factors(data: Path, factors: tuple[str, ...]) -> None:
         run(data, *factors)
 
 
+@pytest.mark.parametrize("name", ["text", "utt2spk"])
+def test_recordings_without_transcript_or_speaker(data: Path, name: str) -> None:
+    path = data / name
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match=rf"{name}: nothing for bob-1 of wav.scp; add"):
+        run(data, "0.9", "1.0")
+
+
 def test_another_rate_is_refused(data: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = ["--data_dir", str(data), "--out_dir", str(data.parent / "sp"), "--factors", "0.9"]
     assert main([*options, "--fs", "8000"]) == 2
