@@ -49,8 +49,12 @@ def test_a_machine_that_has_everything(
 
 
 def test_everything_wrong_is_listed_at_once(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(hub5_nist, "_DEBIAN", tmp_path)  # sctk may be installed
     (tmp_path / "empty").touch()
     wrong = [
         *("--train_hours", "100000000", "--num_nodes", "2", "--cmd", "nosuch.pl --mem 4G"),
