@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out.is_file() and note.is_file() and json.loads(note.read_text())["made_from"] == mark:
         logging.info("%s: up to date", args.out)
         return
+    note.unlink(missing_ok=True)  # killed before the new one, the old one must not speak for it
     begun = time.monotonic()
     plain = args.out.with_name(args.out.name + ".txt")
     sentences = write_units(args.text, plain, units, ids=False)

@@ -126,7 +126,8 @@ def _load(
             size, time_ns, *values = stored["entries"].get(_identity(request), (-1, -1))
             if values and (size, time_ns) == stamps[key] and size >= 0:
                 found = Measurement(*values)
-                if found.scanned or found.problem or not request.scan:
+                # Problems may pass (a disk that comes back, a right given), and are few.
+                if not found.problem and (found.scanned or not request.scan):
                     known[key] = found
         return known
     except (ValueError, KeyError, TypeError) as error:

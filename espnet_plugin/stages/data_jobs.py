@@ -51,7 +51,7 @@ def make_alignment(
     folder = options.exp / step.folder
     settings = _settings(step, config)
     again = _is_realignment(step)
-    if not (folder / "done").exists():
+    if not ((folder / "done").exists() and (folder / ALIGNMENT[0]).exists()):
         if model is None:
             _import(Path(config.alignment["from_file"]), options, folder)
         else:

@@ -118,7 +118,7 @@ def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
 
 
 def _has_results(folder: Path) -> bool:
-    """A checkpoint, or any output of a job."""
-    if (folder / "checkpoint.pth").exists() or (folder / "checkpoint.prev.pth").exists():
+    """A checkpoint or model, or any output of a job."""
+    if any(folder.glob("*.pth")):
         return True
     return (folder / "logdir").is_dir() or (folder / "alignment").exists()

@@ -103,7 +103,7 @@ def _write_texts(training: LmTraining) -> None:
 
 def _command(training: LmTraining, output: Path, shapes: dict[str, Path]) -> list[str]:
     token_type = "word" if training.token_type == "phn" else training.token_type
-    command = [*shlex.split(training.python), "-m", "espnet2.bin.lm_train"]
+    command = [*shlex.split(training.python), "-m", "espnet_plugin.bin.lm_train"]
     command += ["--config", str(training.config), "--output_dir", str(output)]
     command += ["--use_preprocessor", "true", "--token_type", token_type]
     command += ["--token_list", str(training.token_list), "--ngpu", str(training.ngpu)]

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +31,7 @@ class RunLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         holder = os.read(descriptor, 200).decode(errors="replace").strip()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise ValueError(
@@ -54,6 +55,16 @@ class RunLock:
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
         self._descriptor = None
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock; `is_locked` of another process holds it for a moment."""
+    for _ in range(20):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.02)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(folder: Path) -> bool:

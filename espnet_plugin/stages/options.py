@@ -70,8 +70,9 @@ class RunOptions:
 
     def text_files(self) -> list[Path]:
         """Files among the text options whose content matters."""
-        names = ("token_list", "bpemodel")
-        files = [Path(self.text_options[n]) for n in names if self.text_options.get(n)]
+        names = ("token_list", "bpemodel", "non_linguistic_symbols")
+        given = (self.text_options.get(name) for name in names)
+        files = [Path(value) for value in given if value and value != "none"]
         return files + ([self.lexicon] if self.lexicon is not None else [])
 
     def data_files(self) -> list[Path]:

@@ -170,6 +170,10 @@ class Pipeline:
                     "it back or give --rerun_stale true to make it again"
                 )
             state.reset(step.name)
+        if known.fingerprint not in (None, mark):
+            # Begun under another configuration, without results: its budget must not stay.
+            state.reset(step.name)
+            known = state.step(step.name)
         self.show(f"{title} -> {folder}" + (" (resuming)" if known.attempts else ""))
         state.begin(step.name, mark, step.folder, upstream_times(step, state))
         beat = Throttle(lambda: state.beat(step.name), HEARTBEAT_SECONDS, time.monotonic)

@@ -39,7 +39,6 @@ class LogTail:
     epoch: int = 0
     max_epoch: int = 0
     batches: int | None = None
-    diverged: bool = False
     results: list[EpochResult] = field(default_factory=list)
     times: list[tuple[int, datetime]] = field(default_factory=list)
 
@@ -61,8 +60,6 @@ class LogTail:
         return new
 
     def _line(self, line: str) -> EpochResult | None:
-        if _NO_GRADIENTS in line:
-            self.diverged = True
         if match := _BATCHES.search(line):
             self.batches = int(match[1])
         if match := _STARTED.search(line):
@@ -91,6 +88,21 @@ class LogTail:
             return None
         running = ((now or datetime.now()) - self.times[-1][1]).total_seconds()
         return max(0.0, (self.max_epoch - self.epoch + 1) * each - running)
+
+
+def ended_without_gradients(log: Path) -> bool:
+    """Whether the last epoch of a train.log had no valid gradient; ESPnet then breaks off.
+
+    It has saved that epoch by then, so that another call finds it done and says nothing.
+    """
+    found = False
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if _NO_GRADIENTS in line:
+                found = True
+            elif _STARTED.search(line):
+                found = False
+    return found
 
 
 def _section(text: str, name: str) -> dict[str, float]:

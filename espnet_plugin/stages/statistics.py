@@ -46,15 +46,25 @@ def collect_stats(
         return False
     with RunLock(folder):
         done.unlink(missing_ok=True)
-        part_marker = folder / "logdir" / "fingerprint"
-        if not part_marker.exists() or part_marker.read_text() != mark:
-            for old in (folder / "logdir").glob("done.*"):
-                old.unlink()
-            write_atomically(part_marker, mark)
-        _run_parts(config, options, show, tick)
+        _run_parts(config, options, _parts(mark, options), show, tick)
         _append_vocabulary(options)
         write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
+
+
+def _parts(mark: str, options: RunOptions) -> int:
+    """How many parts; a killed run's are kept whatever ``nj`` says now, as some may be done."""
+    logdir = options.stats_dir / "logdir"
+    marker = logdir / "fingerprint"
+    begun = marker.read_text().split() if marker.exists() else []
+    if len(begun) == 2 and begun[0] == mark:
+        return int(begun[1])
+    for old in logdir.glob("done.*"):
+        old.unlink()
+    sizes = (len(read_table(data / "text")) for data in (options.train_data, options.valid_data))
+    nj = max(1, min(options.nj, *sizes))
+    write_atomically(marker, f"{mark} {nj}\n")
+    return nj
 
 
 def _stats_config(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
@@ -77,6 +87,7 @@ def _fingerprint(config: dict[str, Any], options: RunOptions) -> str:
 def _run_parts(
     config: dict[str, Any],
     options: RunOptions,
+    nj: int,
     show: Callable[[str], None],
     tick: Callable[[], None],
 ) -> None:
@@ -87,7 +98,6 @@ def _run_parts(
         "train": list(read_table(options.train_data / "text")),
         "valid": list(read_table(options.valid_data / "text")),
     }
-    nj = max(1, min(options.nj, *(len(names) for names in keys.values())))
     for number in range(1, nj + 1):
         for name, names in keys.items():
             part = names[len(names) * (number - 1) // nj : len(names) * number // nj]

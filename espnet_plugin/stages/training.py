@@ -26,7 +26,7 @@ from espnet_plugin.stages.commands import launched, stage_config, train_command
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import TrainStage
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
-from espnet_plugin.stages.progress import LogTail, clock, epoch_line
+from espnet_plugin.stages.progress import LogTail, clock, ended_without_gradients, epoch_line
 from espnet_plugin.stages.state import StepState
 
 
@@ -112,7 +112,7 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
 
     command = train_command(run.stage, run.options, config, run.folder, run.data, run.init)
     _run(run, launched(command, run.options, log), log, on_tick)
-    if tail.diverged:
+    if log.exists() and ended_without_gradients(log):
         raise ValueError(
             f"stage {run.stage.name}: all gradients of an epoch were invalid (infinite or NaN) and "
             f"ESPnet gave up; see {log}; a lower learning rate or a longer warm-up usually helps"

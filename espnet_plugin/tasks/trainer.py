@@ -31,36 +31,19 @@ def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
     return max(int(iterations) // accum_grad, 1)
 
 
-class ProgressiveTrainer(Trainer):
-    """See the module's docstring; everything else is ESPnet's."""
+class KillSafeTrainer(Trainer):
+    """ESPnet's Trainer whose runs go on after a kill at any moment (checkpoints.py)."""
 
     @classmethod
     def run(cls, *args: Any, **kwargs: Any) -> None:
         """As `Trainer.run`."""
-        options = kwargs["trainer_options"]
-        waiting = [
-            scheduler
-            for scheduler in kwargs["schedulers"]
-            if isinstance(scheduler, CurveScheduler) and scheduler.total_steps is None
-        ]
-        if waiting:
-            updates = updates_per_epoch(kwargs["train_iter_factory"], options.accum_grad)
-            for scheduler in waiting:
-                scheduler.set_total_steps(updates * options.max_epoch)
-        if kwargs["distributed_option"].distributed:
-            # Every stage leaves some parameters without gradient (the aligner the joint network,
-            # full_sum the encoder's output layers), which DDP takes for an error unless told.
-            options.unused_parameters = True
-        rank = kwargs["distributed_option"].dist_rank
+        options, distributed = kwargs["trainer_options"], kwargs["distributed_option"]
+        writes = distributed.dist_rank in (None, 0)
         output_dir = Path(options.output_dir)
-        writes = rank is None or rank == 0
         if writes and options.resume:
             checkpoints.recover(output_dir, options.best_model_criterion)
-        if kwargs["distributed_option"].distributed:
+        if distributed.distributed:
             torch.distributed.barrier()  # the others read the checkpoint that rank 0 settles on
-        if writes:
-            # what this machine is worth now, so that budgets compare between machines
-            write_reference_step(output_dir, "cuda" if options.ngpu > 0 else "cpu")
         super().run(*args, **kwargs)
         if writes:
             checkpoints.commit(output_dir)
@@ -80,3 +63,30 @@ class ProgressiveTrainer(Trainer):
         if kwargs["distributed_option"].dist_rank in (None, 0):
             epoch = kwargs["reporter"].get_epoch()
             checkpoints.set_aside(Path(kwargs["options"].output_dir), epoch)
+
+
+class ProgressiveTrainer(KillSafeTrainer):
+    """Learning-rate curves as long as the stage, and the machine's speed on record."""
+
+    @classmethod
+    def run(cls, *args: Any, **kwargs: Any) -> None:
+        """As `Trainer.run`."""
+        options = kwargs["trainer_options"]
+        waiting = [
+            scheduler
+            for scheduler in kwargs["schedulers"]
+            if isinstance(scheduler, CurveScheduler) and scheduler.total_steps is None
+        ]
+        if waiting:
+            updates = updates_per_epoch(kwargs["train_iter_factory"], options.accum_grad)
+            for scheduler in waiting:
+                scheduler.set_total_steps(updates * options.max_epoch)
+        if kwargs["distributed_option"].distributed:
+            # Every stage leaves some parameters without gradient (the aligner the joint network,
+            # full_sum the encoder's output layers), which DDP takes for an error unless told.
+            options.unused_parameters = True
+        if kwargs["distributed_option"].dist_rank in (None, 0):
+            # what this machine is worth now, so that budgets compare between machines
+            device = "cuda" if options.ngpu > 0 else "cpu"
+            write_reference_step(Path(options.output_dir), device)
+        super().run(*args, **kwargs)

@@ -55,14 +55,6 @@ def test_a_gap_between_attempts_is_no_epoch(tmp_path: Path) -> None:
     assert tail.seconds_per_epoch() == 60
 
 
-def test_divergence_is_noticed(tmp_path: Path) -> None:
-    log = tmp_path / "train.log"
-    log.write_text("WARNING: The gradients at all steps are invalid in this epoch. Something\n")
-    tail = LogTail(log)
-    tail.read()
-    assert tail.diverged
-
-
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.6, 61, 3600, 36061)] == [
         "0:00", "1:00", "1:01", "1:00:00", "10:01:01",
