@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.message
+import email.utils
 import gzip
 import hashlib
 import http.client
@@ -16,6 +18,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import require_space
 
 _CHUNK = 1 << 20
@@ -48,9 +51,11 @@ def download(
     """Fetch `url` into `target`, which exists only once it is complete and verified.
 
     The bytes collect in ``<target>.partial``; a broken connection, or a killed run, continues where
-    that file ends. The checksum is recorded in ``<target>.sha256``, and a target that still
-    matches it, or was put there by hand, is not fetched again. The record is of what came, and
-    proves no origin; only a given `sha256` or `md5` does.
+    that file ends, if the server's file is still the same one by its ETag or Last-Modified, which
+    ``<target>.partial.version`` keeps, or if a given checksum will tell. The checksum is recorded
+    in ``<target>.sha256``, and a target that still matches it, or was put there by hand, is not
+    fetched again. The record is of what came, and proves no origin; only a given `sha256` or `md5`
+    does.
 
     Args:
         url: an http, https or file address; or mirrors, tried in this order.
@@ -74,7 +79,7 @@ def download(
     mirrors = [url] if isinstance(url, str) else list(url)
     for mirror in mirrors:
         try:
-            _fetch(mirror, partial, tries, wait)
+            _fetch(mirror, partial, tries, wait, checked=bool(sha256 or md5))
             _verify(mirror, partial, sha256, md5)
             break
         except (OSError, ValueError) as error:
@@ -83,6 +88,7 @@ def download(
             logging.warning("%s; trying the next mirror", error)
     _record(target).write_text(_record_line(partial, target, md5))
     os.replace(partial, target)
+    _version(partial).unlink(missing_ok=True)
     return target
 
 
@@ -116,30 +122,52 @@ def _already_there(target: Path, sha256: str | None, md5: str | None) -> bool:
 def _verify(url: str, partial: Path, sha256: str | None, md5: str | None) -> None:
     for expected, compute in ((sha256, sha256_of), (md5, md5_of)):
         if expected is not None and (found := compute(partial)) != expected:
-            partial.unlink()
+            _drop(partial)
             raise ValueError(
                 f"{url}: checksum {found}, expected {expected}; the download was removed"
             )
 
 
-def _fetch(url: str, partial: Path, tries: int, wait: float) -> None:
-    """Append to `partial` until it is whole; only attempts without progress count as failed."""
+def _version(partial: Path) -> Path:
+    """The file that tells which version of which address's file the partial one was begun with."""
+    return partial.with_name(partial.name + ".version")
+
+
+def _drop(partial: Path) -> None:
+    _version(partial).unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> None:
+    """Append to `partial` until it is whole; only attempts without progress count as failed.
+
+    Args:
+        url, partial, tries, wait: see `download`.
+        checked: a checksum will tell whether the pieces belong together.
+
+    Raises:
+        OSError: the address cannot be reached, or refuses.
+    """
     failures = 0
     while True:
-        before = partial.stat().st_size if partial.exists() else 0
+        before = _size(partial)
         try:
-            if _append(url, partial):
+            if _append(url, partial, checked):
                 return
             error: Exception = ConnectionError("the connection closed early")
         except urllib.error.HTTPError as http_error:
             if http_error.code == 416:  # nothing left to send: the file is whole, or not ours
-                partial.unlink()
+                _drop(partial)
             elif http_error.code < 500:
                 raise OSError(f"{url}: the server answered {http_error}") from http_error
             error = http_error
         except (OSError, http.client.HTTPException) as network_error:
             error = network_error
-        after = partial.stat().st_size if partial.exists() else 0
+        after = _size(partial)
         failures = 0 if after > before else failures + 1
         if failures >= tries:
             raise OSError(
@@ -150,20 +178,29 @@ def _fetch(url: str, partial: Path, tries: int, wait: float) -> None:
         time.sleep(wait)
 
 
-def _append(url: str, partial: Path) -> bool:
+def _append(url: str, partial: Path, checked: bool) -> bool:
     """Fetch from the end of `partial` on; True if the server's whole file is there now."""
-    start = partial.stat().st_size if partial.exists() else 0
+    version = _read_version(url, partial)
+    start = _size(partial) if version or checked else 0
     request = urllib.request.Request(url)
     if start:
         request.add_header("Range", f"bytes={start}-")
+        if version:
+            request.add_header("If-Range", version)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        span = response.headers.get("Content-Range", "")
-        resumed = start > 0 and response.status == 206 and span.startswith(f"bytes {start}-")
+        resumed = start > 0 and response.status == 206
+        if resumed and not _continues(response.headers, start, version):
+            _drop(partial)
+            return False
         if not resumed:
-            start = 0  # the server does not resume: it sends everything
+            start = 0  # the server does not resume, or has another file now: it sends everything
         announced = response.headers.get("Content-Length")
         total = start + int(announced) if announced is not None else None
+        if not (resumed and version):  # bytes of several answers that nobody compared
+            _version(partial).unlink(missing_ok=True)
         with partial.open("ab" if resumed else "wb") as file:
+            if not resumed:
+                _write_version(url, partial, response.headers)
             say = _Progress(url, start, total)
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
@@ -171,6 +208,52 @@ def _append(url: str, partial: Path) -> bool:
                 say(start)
     logging.info("%s: %d of %s bytes", url, start, "unknown" if total is None else total)
     return total is None or start >= total
+
+
+def _continues(headers: email.message.Message, start: int, version: str | None) -> bool:
+    """Whether an answer says that it is what follows byte `start`, and of no other version."""
+    if not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        return False
+    if version is None:
+        return True
+    # some servers do not know If-Range, and send a part of what is there now
+    now = headers.get("ETag" if version.startswith('"') else "Last-Modified")
+    return now is None or now == version
+
+
+def _validator(headers: email.message.Message) -> str | None:
+    """What If-Range may name: a strong ETag, else a Last-Modified at least a second old.
+
+    A file that changes twice within a second keeps its Last-Modified (RFC 9110, 8.8.2.2).
+    """
+    etag: str | None = headers.get("ETag")
+    if etag and etag.startswith('"'):
+        return etag
+    modified, date = headers.get("Last-Modified"), headers.get("Date")
+    try:
+        changed, sent = map(email.utils.parsedate_to_datetime, (modified or "", date or ""))
+        return modified if (sent - changed).total_seconds() >= 1 else None
+    except (ValueError, TypeError):  # one is missing, or no date
+        return None
+
+
+def _address_mark(url: str) -> str:
+    # a version says nothing of other addresses' files; the address itself may hold a password
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _write_version(url: str, partial: Path, headers: email.message.Message) -> None:
+    version = _validator(headers)
+    if version:
+        write_atomically(_version(partial), f"{_address_mark(url)} {version}\n")
+
+
+def _read_version(url: str, partial: Path) -> str | None:
+    path = _version(partial)
+    if not path.is_file():
+        return None
+    mark, _, version = path.read_text(encoding="utf-8").strip().partition(" ")
+    return version if version and mark == _address_mark(url) else None
 
 
 class _Progress:

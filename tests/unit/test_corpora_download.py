@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import io
 import shutil
 import tarfile
 import threading
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,31 +19,42 @@ import pytest
 from espnet_plugin.corpora.download import download, unpack
 
 BODY = bytes(range(256)) * 400
+NEW_BODY = BODY[::-1]
+FIRST = "Mon, 01 Jan 2024 00:00:00 GMT"
+SECOND = "Mon, 01 Jan 2024 00:00:01 GMT"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `BODY`; the server's attributes say how badly."""
+    """Serves `body`; the server's attributes say how badly."""
 
     server: Server
 
     def do_GET(self) -> None:
         self.server.ranges.append(self.headers.get("Range"))
+        self.server.conditions.append(self.headers.get("If-Range"))
+        body, version = self.server.body, self.server.version
         if self.server.statuses:
             self.send_error(self.server.statuses.pop(0))
             return
         start = 0
-        if self.server.resumes and self.headers.get("Range"):
+        condition = self.headers.get("If-Range") if self.server.compares else None
+        same = condition is None or condition in version.values()
+        if self.server.resumes and same and self.headers.get("Range"):
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        if start >= len(BODY):
+        if start >= len(body):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
-        self.send_header("Content-Length", str(len(BODY) - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        for name, value in version.items():
+            self.send_header(name, value)
         self.end_headers()
-        stop = start + self.server.cuts.pop(0) if self.server.cuts else len(BODY)
-        self.wfile.write(BODY[start:stop])  # a cut body breaks the announced length
+        stop = start + self.server.cuts.pop(0) if self.server.cuts else len(body)
+        if self.server.changes:  # after this answer
+            self.server.body, self.server.version = self.server.changes.pop(0)
+        self.wfile.write(body[start:stop])  # a cut body breaks the announced length
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
@@ -56,10 +69,22 @@ class Server(ThreadingHTTPServer):
         self.statuses: list[int] = []
         self.cuts: list[int] = []
         self.resumes = True
+        self.conditions: list[str | None] = []
+        self.body = BODY
+        self.version = {"ETag": '"1"'}
+        self.changes: list[tuple[bytes, dict[str, str]]] = []
+        self.compares = True  # knows If-Range
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/an4.tar.gz"
+
+
+def kill(server: Server, target: Path) -> None:
+    """What a run leaves that is killed after byte 777."""
+    server.cuts = [777]
+    with pytest.raises(OSError, match="brought nothing"):
+        download(server.url, target, tries=0, wait=0)
 
 
 @pytest.fixture
@@ -81,20 +106,78 @@ def test_broken_connections_are_resumed_where_they_broke(server: Server, tmp_pat
 
 
 def test_partial_file_of_a_killed_run_is_continued(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "a.partial").write_bytes(BODY[:777])
+    kill(server, tmp_path / "a")
     assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
-    assert server.ranges == ["bytes=777-"]
+    assert server.ranges == [None, "bytes=777-"]
+    assert server.conditions == [None, '"1"']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.sha256"]
+
+
+@pytest.mark.parametrize("compares", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"ETag": '"1"', "Last-Modified": FIRST}, {"ETag": '"2"', "Last-Modified": FIRST}),
+        ({"ETag": 'W/"1"', "Last-Modified": FIRST}, {"ETag": 'W/"1"', "Last-Modified": SECOND}),
+    ],
+)
+def test_a_file_that_changed_meanwhile_is_not_spliced(
+    server: Server, tmp_path: Path, old: dict[str, str], new: dict[str, str], compares: bool
+) -> None:
+    server.version, server.compares = old, compares
+    kill(server, tmp_path / "a")
+    server.body, server.version = NEW_BODY, new
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == NEW_BODY
+    server.version, server.body, server.cuts = old, BODY, [888]
+    server.changes = [(NEW_BODY, new)]  # within one run
+    assert download(server.url, tmp_path / "b", wait=0).read_bytes() == NEW_BODY
+
+
+@pytest.mark.parametrize("version", [{}, {"ETag": 'W/"1"'}, {"Last-Modified": "now"}])
+def test_without_a_version_only_a_checksum_allows_to_go_on(
+    server: Server, tmp_path: Path, version: dict[str, str]
+) -> None:
+    server.version = version
+    kill(server, tmp_path / "a")
+    server.body = NEW_BODY
+    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == NEW_BODY
+    assert server.ranges == [None, None]
+    kill(server, tmp_path / "b")
+    good = hashlib.sha256(NEW_BODY).hexdigest()
+    assert download(server.url, tmp_path / "b", sha256=good, wait=0).read_bytes() == NEW_BODY
+    assert server.ranges[2:] == [None, "bytes=777-"]
+
+
+def test_a_file_changed_within_its_last_second_has_no_version(
+    server: Server, tmp_path: Path
+) -> None:
+    server.version = {"Last-Modified": email.utils.formatdate(time.time() + 9, usegmt=True)}
+    kill(server, tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]
+
+
+def test_another_mirror_continues_only_under_a_checksum(server: Server, tmp_path: Path) -> None:
+    """The same ETag there may mean another file, and another one the same file."""
+    good = hashlib.sha256(BODY).hexdigest()
+    kill(server, tmp_path / "a")
+    download(server.url + "?mirror", tmp_path / "a", wait=0)
+    assert server.ranges == [None, None]
+    kill(server, tmp_path / "b")
+    download(server.url + "?mirror", tmp_path / "b", sha256=good, wait=0)
+    assert (server.ranges[2:], server.conditions[2:]) == ([None, "bytes=777-"], [None, None])
 
 
 def test_server_that_cannot_resume_sends_everything_again(server: Server, tmp_path: Path) -> None:
-    server.resumes, server.cuts = False, [1000]
+    server.resumes, server.cuts = False, [1000]  # it answers 200
     assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
     assert server.ranges == [None, "bytes=1000-"]
 
 
 def test_partial_file_longer_than_the_servers_is_dropped(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.partial").write_bytes(b"x" * (len(BODY) + 5))
-    assert download(server.url, tmp_path / "a", wait=0).read_bytes() == BODY
+    good = hashlib.sha256(BODY).hexdigest()
+    assert download(server.url, tmp_path / "a", sha256=good, wait=0).read_bytes() == BODY
+    assert server.ranges == [f"bytes={len(BODY) + 5}-", None]
 
 
 def test_finished_download_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
