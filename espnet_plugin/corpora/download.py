@@ -160,7 +160,11 @@ def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> N
                 return
             error: Exception = ConnectionError("the connection closed early")
         except urllib.error.HTTPError as http_error:
+            http_error.close()
             if http_error.code == 416:  # nothing left to send: the file is whole, or not ours
+                length = http_error.headers.get("Content-Range", "").strip()
+                if before and length == f"bytes */{before}":
+                    return  # a run was killed before it verified the file
                 _drop(partial)
             elif http_error.code < 500:
                 raise OSError(f"{url}: the server answered {http_error}") from http_error

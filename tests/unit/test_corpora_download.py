@@ -42,7 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.resumes and same and self.headers.get("Range"):
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
         if start >= len(body):
-            self.send_error(416)
+            self.send_response(416)
+            if self.server.says_length:
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
         if start:
@@ -74,6 +77,7 @@ class Server(ThreadingHTTPServer):
         self.version = {"ETag": '"1"'}
         self.changes: list[tuple[bytes, dict[str, str]]] = []
         self.compares = True  # knows If-Range
+        self.says_length = True  # where nothing is left to send
 
     @property
     def url(self) -> str:
@@ -178,6 +182,23 @@ def test_partial_file_longer_than_the_servers_is_dropped(server: Server, tmp_pat
     good = hashlib.sha256(BODY).hexdigest()
     assert download(server.url, tmp_path / "a", sha256=good, wait=0).read_bytes() == BODY
     assert server.ranges == [f"bytes={len(BODY) + 5}-", None]
+
+
+def test_a_whole_partial_file_is_verified_and_not_fetched_again(
+    server: Server, tmp_path: Path
+) -> None:
+    good = hashlib.sha256(BODY).hexdigest()
+    (tmp_path / "a.partial").write_bytes(BODY)
+    assert download(server.url, tmp_path / "a", sha256=good, wait=0).read_bytes() == BODY
+    assert server.ranges == [f"bytes={len(BODY)}-"]
+    (tmp_path / "b.partial").write_bytes(NEW_BODY)  # as long, and still wrong
+    with pytest.raises(ValueError, match="expected"):
+        download(server.url, tmp_path / "b", sha256=good, wait=0)
+    assert not list(tmp_path.glob("b*"))
+    server.says_length, server.ranges = False, []
+    (tmp_path / "c.partial").write_bytes(BODY)
+    assert download(server.url, tmp_path / "c", sha256=good, wait=0).read_bytes() == BODY
+    assert server.ranges == [f"bytes={len(BODY)}-", None]
 
 
 def test_finished_download_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
