@@ -13,6 +13,7 @@ import shutil
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -92,6 +93,19 @@ def download(
     return target
 
 
+def discard(target: Path) -> None:
+    """Remove a download that turned out to be useless, so that it is fetched anew."""
+    target.unlink(missing_ok=True)
+    _record(target).unlink(missing_ok=True)
+
+
+def public_address(url: str) -> str:
+    """An address as it may be shown: its query, user and password may be secrets."""
+    parts = urllib.parse.urlsplit(url)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return place + ("?..." if parts.query else "")
+
+
 def _record(target: Path) -> Path:
     return target.with_name(target.name + ".sha256")
 
@@ -124,7 +138,8 @@ def _verify(url: str, partial: Path, sha256: str | None, md5: str | None) -> Non
         if expected is not None and (found := compute(partial)) != expected:
             _drop(partial)
             raise ValueError(
-                f"{url}: checksum {found}, expected {expected}; the download was removed"
+                f"{public_address(url)}: checksum {found}, expected {expected}; "
+                "the download was removed"
             )
 
 
@@ -152,7 +167,7 @@ def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> N
     Raises:
         OSError: the address cannot be reached, or refuses.
     """
-    failures = 0
+    failures, shown = 0, public_address(url)
     while True:
         before = _size(partial)
         try:
@@ -167,18 +182,20 @@ def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> N
                     return  # a run was killed before it verified the file
                 _drop(partial)
             elif http_error.code < 500:
-                raise OSError(f"{url}: the server answered {http_error}") from http_error
+                raise OSError(f"{shown}: the server answered {http_error}") from http_error
             error = http_error
+        except http.client.InvalidURL:  # its text holds the whole address, as its traceback does
+            raise OSError(f"{shown}: no address: blanks or control characters in it") from None
         except (OSError, http.client.HTTPException) as network_error:
             error = network_error
         after = _size(partial)
         failures = 0 if after > before else failures + 1
         if failures >= tries:
             raise OSError(
-                f"{url}: {tries} attempts brought nothing ({error}); fetch it by hand into "
+                f"{shown}: {tries} attempts brought nothing ({error}); fetch it by hand into "
                 f"{partial.with_suffix('')}, or unpack it and give its folder"
             ) from error
-        logging.warning("%s: %s; going on from byte %d", url, error, after)
+        logging.warning("%s: %s; going on from byte %d", shown, error, after)
         time.sleep(wait)
 
 
@@ -205,12 +222,13 @@ def _append(url: str, partial: Path, checked: bool) -> bool:
         with partial.open("ab" if resumed else "wb") as file:
             if not resumed:
                 _write_version(url, partial, response.headers)
-            say = _Progress(url, start, total)
+            say = _Progress(public_address(url), start, total)
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 start += len(chunk)
                 say(start)
-    logging.info("%s: %d of %s bytes", url, start, "unknown" if total is None else total)
+    of = "unknown" if total is None else total
+    logging.info("%s: %d of %s bytes", public_address(url), start, of)
     return total is None or start >= total
 
 
@@ -263,8 +281,8 @@ def _read_version(url: str, partial: Path) -> str | None:
 class _Progress:
     """Log, from time to time, how much of a download is there and when it will be done."""
 
-    def __init__(self, url: str, start: int, total: int | None) -> None:
-        self._url, self._start, self._total = url, start, total
+    def __init__(self, place: str, start: int, total: int | None) -> None:
+        self._place, self._start, self._total = place, start, total
         self._began = self._said = time.monotonic()
 
     def __call__(self, done: int) -> None:
@@ -274,7 +292,7 @@ class _Progress:
         self._said = now
         left = (self._total - done) * (now - self._began) / max(done - self._start, 1)
         share = 100 * done / self._total
-        logging.info("%s: %.1f %%, %.0f min to go", self._url, share, left / 60)
+        logging.info("%s: %.1f %%, %.0f min to go", self._place, share, left / 60)
 
 
 def _read_to_the_end(archive: Path) -> None:

@@ -11,12 +11,13 @@ owner/name, owner/name@revision            the same, on the Hugging Face Hub
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_plugin.corpora.download import download, sha256_of
+from espnet_plugin.corpora.download import discard, download, public_address, sha256_of
 from espnet_plugin.publishing.archive import extract
 from espnet_plugin.publishing.cache import cache_folder
 from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
@@ -60,7 +61,7 @@ def open_package(source: str | Path, cache: Path | None = None) -> Package:
     if text.startswith(HUB) and not text.endswith(".zip"):
         text = text.removeprefix(HUB).strip("/")
     if "://" in text:
-        return _unpacked(_fetched(text), cache)
+        return _from_address(text, cache)
     if _HUB_ID.match(text) and not text.endswith((".zip", ".pth")):
         return read_package(_from_hub(text))
     raise ValueError(f"{source}: no such file or folder, and no Hub id (owner/name@revision)")
@@ -158,13 +159,26 @@ def _unpacked(archive: Path, cache: Path | None) -> Package:
         raise ValueError(f"{archive}: {error}") from error
 
 
-def _fetched(address: str) -> Path:
-    name = re.sub(r"[^\w.-]", "_", address.partition("://")[2])
-    target = cache_folder() / "downloads" / (name if name.endswith(".zip") else f"{name}.zip")
+def _from_address(address: str, cache: Path | None) -> Package:
+    """Fetched once; what is refused is removed, else every later call would refuse it again."""
+    target = cache_folder() / "downloads" / _cache_name(address)
+    shown = public_address(address)
     try:
-        return download(address, target)
+        download(address, target)
     except OSError as error:
-        raise ValueError(f"{address}: cannot be fetched: {error}") from error
+        raise ValueError(f"{shown}: cannot be fetched: {error}") from error
+    try:
+        return _unpacked(target, cache)
+    except ValueError as error:
+        discard(target)
+        raise ValueError(f"{shown}: what came was removed: {error}") from error
+
+
+def _cache_name(address: str) -> str:
+    """Readable, without the query, and yet another one for every address."""
+    place = public_address(address).partition("://")[2].removesuffix("?...").removesuffix(".zip")
+    mark = hashlib.sha256(address.encode()).hexdigest()[:12]
+    return f"{re.sub(r'[^\w.-]', '_', place)[-100:]}-{mark}.zip"
 
 
 def _from_hub(text: str) -> Path:

@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import threading
 import time
+import traceback
 from collections import namedtuple
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_plugin.corpora.download import download, unpack
+from espnet_plugin.corpora.download import download, public_address, unpack
 
 BODY = bytes(range(256)) * 400
 NEW_BODY = BODY[::-1]
@@ -240,11 +241,30 @@ def test_md5_is_enforced_and_remembered(server: Server, tmp_path: Path) -> None:
 
 def test_mirrors_are_tried_in_turn(server: Server, tmp_path: Path) -> None:
     server.statuses = [404]
-    urls = [server.url + "?first", server.url + "?second"]
+    urls = [server.url + "?key=first", server.url.replace("an4", "second") + "?key=other"]
     assert download(urls, tmp_path / "a", wait=0).read_bytes() == BODY
     server.statuses = [404, 403]
-    with pytest.raises(OSError, match=r"second: the server answered .*403"):
+    with pytest.raises(OSError, match=r"second\.tar\.gz\?\.\.\.: the server answered .*403"):
         download(urls, tmp_path / "b", wait=0)
+    assert len(server.ranges) == 4
+
+
+def test_secrets_of_an_address_are_not_shown(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    url, shown = f"{server.url}?X-Signature=SECRET", f"{server.url}?..."
+    download(url, tmp_path / "a", wait=0)
+    messages = [caplog.text]
+    server.statuses, server.cuts = [503, 503, 403], [1, 2]
+    for place in (url, url, url + " ", url):
+        with pytest.raises((OSError, ValueError)) as caught:
+            download(place, tmp_path / "b", sha256="00", tries=2, wait=0)
+        messages.append("".join(traceback.format_exception(caught.value)))
+    messages.append(caplog.text)
+    assert all("SECRET" not in text for text in messages)
+    assert all(shown in text for text in messages)
+    assert public_address("https://me:SECRET@host:1/p.zip#x") == "https://host:1/p.zip"
 
 
 def test_a_full_disk_is_seen_before_the_first_byte(

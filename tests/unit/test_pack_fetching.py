@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,34 @@ def test_from_an_address(address: str, tmp_path: Path) -> None:
     assert pretrained_arguments(source)["nbest"] == 2
     (tmp_path / "www/p.zip").unlink()
     assert pretrained_arguments(source)["nbest"] == 2, "fetched twice"
-    (tmp_path / "www/q.zip").write_bytes(b"no zip file")
-    with pytest.raises(ValueError, match=r"not a whole zip file"):
-        open_package(f"{address}/q.zip")
+
+
+@pytest.mark.parametrize("wrong", ["a login page", "a zip file of something else"])
+def test_what_is_refused_is_fetched_anew(
+    address: str, tmp_path: Path, cache: Path, wrong: str
+) -> None:
+    source, page = f"{address}/p.zip?key=SECRET", tmp_path / "www/p.zip"
+    page.write_text("<html>")
+    if "page" not in wrong:
+        with zipfile.ZipFile(page, "w") as file:
+            file.writestr("readme", "no package")
+    with pytest.raises(
+        ValueError, match=r"p\.zip\?\.\.\.: what came was removed: .*(whole zip file|meta\.yaml)"
+    ) as caught:
+        open_package(source)
+    assert "SECRET" not in str(caught.value)
+    assert not list((cache / "downloads").iterdir())
+    zipped(make(tmp_path / "www/p"))
+    assert pretrained_arguments(source)["nbest"] == 2
+
+
+def test_a_query_is_no_part_of_the_cached_name(address: str, tmp_path: Path, cache: Path) -> None:
+    zipped(make(tmp_path / "www/p"))
+    for query in ("", "?key=SECRET", "?key=OTHER"):
+        open_package(f"{address}/p.zip{query}")
+    names = sorted(path.name for path in (cache / "downloads").glob("*.zip"))
+    assert len(names) == 3
+    assert all(re.fullmatch(r"127\.0\.0\.1_\d+_p-[0-9a-f]{12}\.zip", name) for name in names)
 
 
 def test_an_address_that_gives_nothing(address: str) -> None:
