@@ -27,7 +27,7 @@ demo: setup  ## all four train stages on synthetic speech, with a report; ARGS="
 	cd egs2/mini_tts/asr1 && ./run.sh $(ARGS)
 
 an4: setup  ## the same on real speech; AN4_ROOT=folder or .tar.gz of the corpus
-	cd egs2/an4/asr1 && ./run.sh $(if $(AN4_ROOT),--an4_root "$$(cd $(CURDIR) && realpath -e -- "$(AN4_ROOT)")") $(ARGS)
+	cd egs2/an4/asr1 && ./run.sh $(if $(AN4_ROOT),--an4_root "$(abspath $(AN4_ROOT))") $(ARGS)
 
 test: setup  ## all tests, as CI runs them
 	.venv/bin/python -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)

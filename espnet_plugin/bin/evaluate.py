@@ -22,7 +22,6 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.publishing.loading import Pretrained, find_pretrained
-from espnet_plugin.publishing.sources import PIPELINE_STATE
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.results import Results, results_markdown, results_table
 from espnet_plugin.scoring.score_set import score_set
@@ -58,11 +57,6 @@ def main(cmd: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
 
     def work() -> None:
-        if (args.exp / PIPELINE_STATE).exists():
-            raise ValueError(
-                f"{args.exp} is a training's folder, whose RESULTS.md would be overwritten; give "
-                f"another one, such as --exp {args.exp}_evaluated (--asr_exp of progressive.sh)"
-            )
         with RunLock(args.exp):
             evaluate(args)
 

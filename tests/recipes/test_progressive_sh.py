@@ -147,17 +147,6 @@ def test_a_packed_model_instead_of_training(recipe: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_package_is_evaluated_beside_its_own_training(recipe: Path) -> None:
-    (recipe / "exp/tag").mkdir(parents=True)
-    (recipe / "exp/tag/pipeline.json").write_text("{}")
-    (recipe / "local").mkdir()
-    (recipe / "local/score.sh").write_text('echo "$@" >scored\n')
-    for model in ("exp/tag", "exp/tag/tag.zip"):
-        _, calls = call(recipe, *SETS, "--download_model", model)
-        assert option(calls[-1], "--exp") == "exp/tag_evaluated"
-        assert (recipe / "scored").read_text() == "exp/tag_evaluated\n"
-
-
 def test_fine_tuning_goes_through(recipe: Path) -> None:
     start = ["--init_from", "owner/name@v1", "--init_from_parts", "encoder"]
     _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", *start)
@@ -284,16 +273,6 @@ def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
     assert option(decode, "--tune_scales") == "true"
     grid = decode.index("--lm_grid")
     assert decode[grid + 1 : grid + 5] == ["0", "0.5", "--ilm_grid", "0"]
-
-
-def test_language_models_see_every_sentence_once(recipe: Path) -> None:
-    given = ["--speed_perturb_factors", "0.9 1.0 1.1", "--use_lm", "true", "--word_arpa"]
-    _, calls = call(
-        recipe, *SETS, *given, "train:data/lm.arpa", "--stage", "6", "--stop_stage", "6"
-    )
-    assert option(calls[0], "--text") == "dump/raw/org/tr/text"
-    assert option(calls[0], "--out") == "data/lm.arpa"
-    assert option(calls[1], "--train_data") == "dump/raw/tr_sp"
 
 
 def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:

@@ -47,7 +47,7 @@ Experiment
   --force_alignment true|false train on an alignment that breaks its limits (false)
 Language models (--use_lm true: n-grams are made before step 6, as mbr may want them; step 8 uses all)
   --use_lm true|false          make and use what these name (false)
-  --word_arpa FILE|train[:FILE] word n-gram, ARPA or KenLM; train: made from --lm_train_text
+  --word_arpa FILE|train       word n-gram, ARPA or KenLM; train: made from --lm_train_text
   --token_arpa FILE|train      n-gram over the model's labels
   --ngram_order N (3)          of those made here: <expdir>/ngram/{word,<token type>}_<N>gram.arpa
   --lm_config FILE             YAML of ESPnet's LM task: a neural model over the labels (step 7)
@@ -240,13 +240,6 @@ run() {
     "${python}" -m "espnet_plugin.bin.${name}" "$@"
 }
 
-# local_score EXP: what the recipe scores besides, such as Hub5 by NIST's rules
-local_score() {
-    [ -f local/score.sh ] || return 0
-    log "local/score.sh ${local_score_opts}"
-    eval "bash local/score.sh $(printf %q "$1") ${local_score_opts}"
-}
-
 # wanted N: whether step N is asked for
 wanted() {
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
@@ -314,15 +307,11 @@ fi
 
 if [ -n "${download_model}" ]; then
     if wanted 8; then
-        results=${asr_exp:-${expdir}/$(basename "${download_model}" .zip)}
-        if [ -z "${asr_exp}" ] && [ -f "${results}/pipeline.json" ]; then
-            results+=_evaluated # beside the training's own results
-        fi
         log "step 8: decode and score ${eval_sets[*]} with ${download_model}"
-        run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" --exp "${results}" \
+        run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
+            --exp "${asr_exp:-${expdir}/$(basename "${download_model}" .zip)}" \
             --nj "${inference_nj}" --gpu_inference "${gpu_inference}" --cmd "${cmd:-local}" \
             --python "${python}"
-        local_score "${results}"
     fi
     exit 0
 fi
@@ -380,20 +369,19 @@ if wanted 5; then
 fi
 
 word_ngram=${word_arpa} token_ngram=${token_arpa}
-if [[ ${word_arpa} == train || ${word_arpa} == train:* ]]; then
-    word_ngram=${word_arpa#train} word_ngram=${word_ngram#:}
-    word_ngram=${word_ngram:-${expdir}/ngram/word_${ngram_order}gram.arpa}
+if [ "${word_arpa}" = train ]; then
+    word_ngram=${expdir}/ngram/word_${ngram_order}gram.arpa
 fi
 if [ "${token_arpa}" = train ]; then
     token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
 fi
 lm_exp=${lm_exp:-${expdir}/$(basename "${lm_config}" .yaml)_$(basename "${token_dir}")}
-lm_texts=("${lm_train_text:-${org}/${base_set}/text}" "${org}/${valid_set}/text")
+lm_texts=("${lm_train_text:-${org}/${train_set}/text}" "${org}/${valid_set}/text")
 
 # N-grams take seconds, and the N-best lists of the mbr stage may want them: "${expdir}/ngram".
 if "${use_lm}" && { wanted 6 || wanted 7; }; then
     options=(--order "${ngram_order}" --text "${lm_texts[0]}" --valid_text "${lm_texts[1]}")
-    if [[ ${word_arpa} == train || ${word_arpa} == train:* ]]; then
+    if [ "${word_arpa}" = train ]; then
         log "word n-gram in ${word_ngram}"
         run train_ngram "${options[@]}" --out "${word_ngram}"
     fi
@@ -465,7 +453,10 @@ if wanted 9; then
     log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
     run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
-    local_score "${expdir}/${tag}"
+    if [ -f local/score.sh ]; then
+        log "step 9: local/score.sh ${local_score_opts}"
+        eval "bash local/score.sh $(printf %q "${expdir}/${tag}") ${local_score_opts}"
+    fi
 fi
 
 if wanted 10; then

@@ -3,11 +3,10 @@
 # it, the audio is downloaded.
 set -euo pipefail
 
-root='' data_opts='' others=()
+root=
+others=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;; # --name=value, as progressive.sh takes it
-        --local_data_opts) data_opts=${2?}; shift 2 ;; # added to ours
         --an4_root) root=$(realpath -e -- "${2:?}"); shift 2 ;;
         *) others+=("$1"); shift ;;
     esac
@@ -27,5 +26,5 @@ root=${root:-${AN4}}
     --token_type char \
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
-    --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")} ${data_opts}" \
+    --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")}" \
     "$@"

@@ -6,7 +6,6 @@ set -euo pipefail
 corpus='' parts=960 size='' token_type=phn data_opts='' others=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;; # --name=value, as progressive.sh takes it
         --librispeech) corpus=$(realpath -e -- "${2:?}"); shift 2 ;;
         --train_parts) parts=${2:?}; shift 2 ;;
         --token_type) token_type=${2:?}; shift 2 ;;

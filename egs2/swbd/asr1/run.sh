@@ -3,14 +3,13 @@
 # --eval2000_audio, --eval2000_text, --hub5e01, --rt03, --fisher_p1, --fisher_p2 DIR (README.md).
 set -euo pipefail
 
-token_type=phn corpora=() others=()
+token_type=phn others=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;; # --name=value, as progressive.sh takes it
         --swbd | --swbd_ms98 | --eval2000_audio | --eval2000_text | --hub5e01 | --rt03 | \
             --fisher_p1 | --fisher_p2)
             name=${1#--}
-            corpora+=("${name^^}=$(realpath -m -- "${2:?}")"); shift 2 ;;
+            export "${name^^}=$(realpath -m -- "${2:?}")"; shift 2 ;;
         --token_type) token_type=${2:?}; shift 2 ;;
         *) others+=("$1"); shift ;;
     esac
@@ -20,12 +19,11 @@ set -- "${others[@]}"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=/dev/null
 . ./db.sh
-[ ${#corpora[@]} -eq 0 ] || export "${corpora[@]}" # options win over what db.sh says
 config=conf/train_progressive_subwords.yaml decoding=(--inference_config conf/decode.yaml)
 if [ "${token_type}" = phn ]; then
     config=conf/train_progressive.yaml
     decoding=(--inference_config conf/decode_lexicon.yaml --lexicon data/local/lexicon.txt
-        --use_lm true --word_arpa train:data/local/word_lm.arpa --ngram_order 4 --word_arpa_scale 0.55)
+        --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55)
 fi
 
 ./progressive.sh --train_set train_nodup --valid_set train_dev \

@@ -22,7 +22,7 @@ _OPENING_LOST = re.compile(rf"(.+\[{_INSIDE}\]-)/.+\]")
 _BEGINNING_UNSAID = re.compile(rf"-?\[{_INSIDE}\](.+)")
 _END_UNSAID = re.compile(rf"(.+)\[{_INSIDE}\]-?")
 _MIDDLE_UNSAID = re.compile(rf"(?<=\w)\[{_INSIDE}\](?=\w)")
-_VARIANT = re.compile(r"_\d(?='|$)")
+_VARIANT = re.compile(r"_\d$")
 _LETTERS = re.compile(r"(?P<groups>[A-Z]+(?:&[A-Z]+)+)(?P<ending>'?s)?")
 
 
