@@ -194,6 +194,11 @@ def test_speed_perturbation_trains_on_the_copies_and_tells_texts_once(recipe: Pa
     assert option(tokens, "--text") == "dump/raw/org/tr/text"
     train = next(c for c in calls if c[0] == "train")
     assert option(train, "--train_data") == "dump/raw/tr_sp"
+    (recipe / "conf/train_lm.yaml").write_text("lm: seq_rnn\n")
+    models = ["--use_lm", "true", "--word_arpa", "train", "--lm_config", "conf/train_lm.yaml"]
+    _, calls = call(recipe, *SETS, *factors, *models, "--stage", "7", "--stop_stage", "7")
+    ngram, neural = calls
+    assert option(ngram, "--text") == option(neural, "--train_text") == "dump/raw/org/tr/text"
     result, _ = call(recipe, *SETS, *factors, "--feats_type", "extracted")
     assert result.returncode == 2 and "needs raw audio" in result.stderr
 

@@ -376,7 +376,7 @@ if [ "${token_arpa}" = train ]; then
     token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
 fi
 lm_exp=${lm_exp:-${expdir}/$(basename "${lm_config}" .yaml)_$(basename "${token_dir}")}
-lm_texts=("${lm_train_text:-${org}/${train_set}/text}" "${org}/${valid_set}/text")
+lm_texts=("${lm_train_text:-${org}/${base_set}/text}" "${org}/${valid_set}/text")
 
 # N-grams take seconds, and the N-best lists of the mbr stage may want them: "${expdir}/ngram".
 if "${use_lm}" && { wanted 6 || wanted 7; }; then
