@@ -22,6 +22,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.publishing.loading import Pretrained, find_pretrained
+from espnet_plugin.publishing.sources import PIPELINE_STATE
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.results import Results, results_markdown, results_table
 from espnet_plugin.scoring.score_set import score_set
@@ -42,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", required=True, help="packed file, Hub id (owner/name@revision), or experiment")
     add("--data", type=Path, nargs="+", required=True, help="folders with wav.scp or feats.scp")
-    add("--exp", type=Path, required=True, help="where results go")
+    add("--exp", type=Path, required=True, help="where results go; not a training's folder")
     add("--inference_config", type=Path, help="YAML with options of decode, not the package's")
     add("--batch_size", type=int, default=16)
     add("--nj", type=int, default=1, help="parallel jobs")
@@ -57,6 +58,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
 
     def work() -> None:
+        _refuse_training(args.exp)
         with RunLock(args.exp):
             evaluate(args)
 
@@ -89,6 +91,20 @@ def evaluate(args: argparse.Namespace) -> None:
         write_atomically(args.exp / "RESULTS.md", text)
         print("\n".join(f"{unit}\n\n{results_table(rows)}" for unit, rows in tables.items()))
         print(f"-> {args.exp / 'RESULTS.md'}")
+
+
+def _refuse_training(exp: Path) -> None:
+    """Refuse the folder of a training, whose RESULTS.md is its own.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if (exp / PIPELINE_STATE).is_file():
+        other = exp.parent / f"{exp.name}_evaluated"
+        raise ValueError(
+            f"{exp}: the folder of a training ({PIPELINE_STATE}), whose RESULTS.md would be "
+            f"overwritten; give another folder, such as --exp {other} (progressive.sh: --asr_exp)"
+        )
 
 
 def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:

@@ -147,6 +147,17 @@ def test_a_packed_model_instead_of_training(recipe: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["exp/an4/an4.zip", "exp/an4", "exp/an4/"])
+def test_an_own_model_is_evaluated_beside_its_training(recipe: Path, model: str) -> None:
+    (recipe / "exp/an4").mkdir(parents=True)
+    (recipe / "exp/an4/pipeline.json").write_text("{}")
+    given = [*SETS, "--download_model", model, "--stage", "8"]
+    result, (evaluate,) = call(recipe, *given)
+    assert result.returncode == 0 and option(evaluate, "--exp") == "exp/an4_evaluated"
+    _, (evaluate,) = call(recipe, *given, "--asr_exp", "elsewhere")
+    assert option(evaluate, "--exp") == "elsewhere"
+
+
 def test_fine_tuning_goes_through(recipe: Path) -> None:
     start = ["--init_from", "owner/name@v1", "--init_from_parts", "encoder"]
     _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", *start)

@@ -39,7 +39,8 @@ Experiment
   --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
   --<stage>_args "..."         likewise for stages of other names in the YAML
   --download_model MODEL       instead of training: steps 1, 2, then decode and score with this packed
-                               zip, Hub id or experiment, into <expdir>/<its name>
+                               zip, Hub id or experiment, into --asr_exp or <expdir>/<its name>
+                               (<expdir>/<its name>_evaluated where that is a training's folder)
   --init_from MODEL            fine-tuning: packed zip, experiment or stage folder, .pth or Hub id,
                                for the first stage, or --init_from_stage NAME
   --init_from_parts "PART,..."  only: encoder, encoder_output, prediction, joint (all)
@@ -256,12 +257,8 @@ if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
     options=(--config "${asr_config}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
         --ngpu "${ngpu}" --num_nodes "${num_nodes}" --nj "${nj}" --quiet true
         --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --dump_copies "${dump_copies}")
-    if [ -n "${train_hours}" ]; then
-        options+=(--train_hours "${train_hours}")
-    fi
-    if [ "${g2p}" = g2p_en ]; then
-        options+=(--packages espnet-g2p-en)
-    fi
+    [ -z "${train_hours}" ] || options+=(--train_hours "${train_hours}")
+    [ "${g2p}" != g2p_en ] || options+=(--packages espnet-g2p-en)
     run doctor "${options[@]}" || die "this machine lacks something; --skip_doctor true begins all the same"
 fi
 
@@ -306,10 +303,15 @@ if wanted 2; then
 fi
 
 if [ -n "${download_model}" ]; then
+    evaluated=${expdir}/$(basename "${download_model}" .zip)
+    if [ -f "${evaluated}/pipeline.json" ]; then
+        evaluated+=_evaluated # it is the training's, which has results of its own
+    fi
+    evaluated=${asr_exp:-${evaluated}}
     if wanted 8; then
         log "step 8: decode and score ${eval_sets[*]} with ${download_model}"
         run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
-            --exp "${asr_exp:-${expdir}/$(basename "${download_model}" .zip)}" \
+            --exp "${evaluated}" \
             --nj "${inference_nj}" --gpu_inference "${gpu_inference}" --cmd "${cmd:-local}" \
             --python "${python}"
     fi
@@ -355,10 +357,7 @@ pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens
     --nj "${nj}" --inference_nj "${inference_nj}" --gpu_inference "${gpu_inference}"
     --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --python "${python}"
     --rerun_stale "${rerun_stale}" "${stage_args[@]}")
-if [ -n "${train_threads}" ]; then
-    pipeline+=(--train_threads "${train_threads}")
-fi
-
+[ -z "${train_threads}" ] || pipeline+=(--train_threads "${train_threads}")
 [ -z "${init_from}" ] || pipeline+=(--init_from "${init_from}")
 [ -z "${init_from_stage}" ] || pipeline+=(--init_from_stage "${init_from_stage}")
 [ -z "${init_from_parts}" ] || pipeline+=(--init_from_parts "${init_from_parts}")
@@ -411,12 +410,8 @@ fi
 if wanted 8; then
     log "step 8: decode ${eval_sets[*]}"
     options=()
-    if [ -n "${inference_config}" ]; then
-        options+=(--inference_config "${inference_config}")
-    fi
-    if [ -n "${inference_tag}" ]; then
-        options+=(--inference_tag "${inference_tag}")
-    fi
+    [ -z "${inference_config}" ] || options+=(--inference_config "${inference_config}")
+    [ -z "${inference_tag}" ] || options+=(--inference_tag "${inference_tag}")
     if [ -n "${decode_stages}" ]; then
         read -ra names <<<"${decode_stages}"
         options+=(--decode_stages "${names[@]}")
