@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_plugin.bin.console import run_command
@@ -21,12 +22,14 @@ from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.publishing.loading import Pretrained, find_pretrained
 from espnet_plugin.publishing.sources import PIPELINE_STATE
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.results import Results, results_markdown, results_table
 from espnet_plugin.scoring.score_set import score_set
 from espnet_plugin.stages.commands import decode_arguments
+from espnet_plugin.stages.config import read_yaml
 from espnet_plugin.stages.fingerprint import fingerprint
 from espnet_plugin.stages.jobs import Job, make_job, run_jobs
 from espnet_plugin.stages.lock import RunLock
@@ -73,9 +76,13 @@ def evaluate(args: argparse.Namespace) -> None:
         ChildFailed: a job failed.
     """
     model = find_pretrained(args.model)
+    config: Path | None = args.inference_config
+    if config is not None:
+        model = replace(model, decoding=config, options=read_yaml(config))
+    named = named_files(model.options) if config is not None else []  # else the package's
     jobs = {data: _job(args, model, data) for data in args.data}
     for data, job in jobs.items():
-        _mark(job.folder, model, args.inference_config or model.decoding, data)
+        _mark(job.folder, model, named, data)
     run_jobs(list(jobs.values()), args.nj, lambda: None, lambda line: print(line, flush=True))
     tables: dict[str, dict[str, Counts]] = {}
     for data, job in jobs.items():
@@ -120,12 +127,9 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
         cmd=args.cmd,
         python=args.python,
     )
-    config: Path | None = args.inference_config or model.decoding
-    if config is not None and not config.is_file():
-        raise ValueError(f"{config}: no such decoding configuration")
 
     def arguments(key_file: str, output: str) -> list[str]:
-        given = decode_arguments(options, model.model_file, data, config, key_file, output)
+        given = decode_arguments(options, model.model_file, data, model.decoding, key_file, output)
         return [*given, "--batch_size", str(args.batch_size)]
 
     folder = args.exp / "decode" / f"{model.stage or 'model'}_packed" / data.name
@@ -134,13 +138,14 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
     return make_job(data.name, folder, keys, "decode", arguments, tables, options, {"nj": args.nj})
 
 
-def _mark(folder: Path, model: Pretrained, config: Path | None, data: Path) -> None:
+def _mark(folder: Path, model: Pretrained, named: Sequence[Path], data: Path) -> None:
     """Note what the folder is made from; another model's output is not to be mixed in.
 
     Raises:
         ValueError: the folder was made from something else.
     """
-    parts = [model.model_file, model.train_config, *([config] if config else [])]
+    parts = [model.model_file, model.train_config]
+    parts += [*([model.decoding] if model.decoding else []), *named]
     for name in ("lm", "decoding"):
         parts += (
             sorted(p for p in (model.root / name).rglob("*") if p.is_file()) if model.root else []

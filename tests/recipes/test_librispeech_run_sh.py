@@ -27,7 +27,7 @@ def options(recipe: Path, *given: str, place: str = "") -> dict[str, str]:
     """What progressive.sh is called with; the last of several values counts, as there."""
     environment = {**os.environ, "LIBRISPEECH": place}
     subprocess.run(["bash", str(recipe / "run.sh"), *given], env=environment, check=True)
-    arguments = (recipe / "arguments").read_text().splitlines()
+    arguments = [a for a in (recipe / "arguments").read_text().splitlines() if a != "--"]
     return dict(zip(arguments[::2], arguments[1::2], strict=True))
 
 

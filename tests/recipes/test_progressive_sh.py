@@ -158,6 +158,39 @@ def test_an_own_model_is_evaluated_beside_its_training(recipe: Path, model: str)
     assert option(evaluate, "--exp") == "elsewhere"
 
 
+def test_a_packed_model_takes_the_users_search_not_the_recipes(recipe: Path) -> None:
+    for name in ("decode", "recipes", "mine"):
+        (recipe / f"conf/{name}.yaml").write_text("")
+    ours = [*SETS, "--inference_config", "conf/recipes.yaml", "--use_lm", "true", "--"]
+    model = ["--download_model", "an4.zip", "--stage", "8"]
+    result, (evaluate,) = call(recipe, *ours, *model)
+    assert result.returncode == 0 and "--inference_config" not in evaluate
+    _, (evaluate,) = call(recipe, *ours, *model, "--inference_config", "conf/mine.yaml")
+    assert option(evaluate, "--inference_config") == "conf/mine.yaml"
+
+
+@pytest.mark.parametrize(
+    "given", ["--use_lm true", "--word_arpa=x", "--lm_weight 1", "--inference_tag a", "--asr_tag a"]
+)
+def test_a_packed_model_takes_no_options_of_the_pipelines_search(recipe: Path, given: str) -> None:
+    model = ["--download_model", "an4.zip", *given.split()]
+    result, calls = call(recipe, *SETS, "--", *model, everything=True)
+    assert result.returncode == 2 and not calls
+    assert f"{given.split()[0].split('=')[0]} does not go with --download_model" in result.stderr
+
+
+def test_the_corpus_own_scoring_follows_for_a_packed_model_too(recipe: Path) -> None:
+    (recipe / "local").mkdir()
+    (recipe / "local/score.sh").write_text('printf "<%s>" "$@" >>local_calls\n')
+    given = [*SETS, "--local_score_opts", "--scorer own", "--expdir", "my exp"]
+    call(recipe, *given, "--download_model", "an4.zip", "--stop_stage", "8")
+    assert not (recipe / "local_calls").exists()
+    _, calls = call(recipe, *given, "--download_model", "an4.zip", "--stage", "9")
+    assert not calls and (recipe / "local_calls").read_text() == "<my exp/an4><--scorer><own>"
+    call(recipe, *given, "--stage", "9", "--stop_stage", "9", "--asr_tag", "tag")
+    assert (recipe / "local_calls").read_text().endswith("<my exp/tag><--scorer><own>")
+
+
 def test_fine_tuning_goes_through(recipe: Path) -> None:
     start = ["--init_from", "owner/name@v1", "--init_from_parts", "encoder"]
     _, calls = call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", *start)
@@ -262,7 +295,8 @@ def test_help_lists_every_option(recipe: Path) -> None:
 def test_recipes_are_short_and_pass_options_on() -> None:
     for run in TEMPLATE.parents[1].glob("*/asr1/run.sh"):
         lines = run.read_text().splitlines()
-        assert len(lines) < 40 and lines[-1].strip() == '"$@"', run
+        assert len(lines) < 40, run
+        assert [line.strip() for line in lines[-2:]] == ["-- \\", '"$@"'], run
         assert (run.parent / "progressive.sh").resolve() == TEMPLATE / "progressive.sh"
 
 

@@ -96,3 +96,17 @@ def test_the_stand_in_scores_where_it_is_asked_for(recipe: Path, preloaded_pytho
     text = (recipe / "exp/tiny_raw_phn/RESULTS.md").read_text()
     assert "our stand-in, not by NIST's hubscr.pl" in text and text.count("## Hub5 scoring") == 1
     rates(text, "mbr", "eval2000/all")
+
+
+def test_the_packed_model_gets_its_own_hub5_scores(recipe: Path, preloaded_python: str) -> None:
+    if not (recipe / "exp").exists():
+        pytest.skip("needs the run of the test above")
+    exp = recipe / "exp/tiny_raw_phn"
+    trained = (exp / "RESULTS.md").read_text()
+    paths = (recipe / "options").read_text().split()
+    model = ("--download_model", str(exp / "tiny_raw_phn.zip"), "--eval_valid_set", "false")
+    run_sh(recipe, preloaded_python, *paths, "--stage", "8", *model)
+    text = (recipe / "exp/tiny_raw_phn_evaluated/RESULTS.md").read_text()
+    hub5 = text.split("## Hub5 scoring")[1]
+    assert rates(hub5, "mbr", "eval2000/all") == rates(trained, "mbr", "eval2000/all")
+    assert (exp / "RESULTS.md").read_text() == trained

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -253,6 +256,23 @@ def test_a_section_of_results(experiment: Path, scorer: str) -> None:
     assert ("not by NIST's hubscr.pl" in text) == (scorer == "own")
     reports = experiment / "exp/decode/mbr_beam8/eval2000/score_hub5/all/hyp.ctm.filt.dtl"
     assert reports.is_file() == (scorer == "nist")
+
+
+def test_the_recipe_scores_a_packed_models_decoding(experiment: Path) -> None:
+    """What --download_model leaves: a folder of `evaluate`, not of the pipeline."""
+    (experiment / "exp/decode/mbr_beam8").rename(experiment / "exp/decode/mbr_packed")
+    (experiment / "exp").rename(experiment / "my exp")
+    repository = Path(__file__).resolve().parents[2]
+    script = repository / "egs2/swbd/asr1/local/score.sh"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", str(script), "my exp", "--scorer", "own"],
+        cwd=experiment,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(repository)},
+        check=True,
+    )
+    text = (experiment / "my exp/RESULTS.md").read_text()
+    assert "|mbr_packed/eval2000/all|5|24|87.5|8.3|4.2|4.2|16.7|60.0|" in text
 
 
 def test_bad_input_is_named(experiment: Path, caplog: pytest.LogCaptureFixture) -> None:

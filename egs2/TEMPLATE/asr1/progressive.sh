@@ -8,6 +8,7 @@ set -euo pipefail
 help_message=$(
     cat <<'EOH'
 Usage: progressive.sh --train_set NAME --valid_set NAME --test_sets "NAME ..." [options]
+       In a run.sh: progressive.sh <the recipe's options> -- "$@", to tell them from the user's
 
 Steps (--stage N to --stop_stage N; a step whose inputs did not change costs next to nothing):
   1 local/data.sh makes data/<set>     2 format into dump/        3 token list
@@ -40,7 +41,8 @@ Experiment
   --<stage>_args "..."         likewise for stages of other names in the YAML
   --download_model MODEL       instead of training: steps 1, 2, then decode and score with this packed
                                zip, Hub id or experiment, into --asr_exp or <expdir>/<its name>
-                               (<expdir>/<its name>_evaluated where that is a training's folder)
+                               (<expdir>/<its name>_evaluated where that is a training's folder);
+                               its own search and LMs, or those of your --inference_config
   --init_from MODEL            fine-tuning: packed zip, experiment or stage folder, .pth or Hub id,
                                for the first stage, or --init_from_stage NAME
   --init_from_parts "PART,..."  only: encoder, encoder_output, prediction, joint (all)
@@ -145,6 +147,7 @@ probe_steps=
 skip_doctor=false
 preload=true
 stage_args=() # --<stage>_args "...", passed on as they are
+by_user=' '   # names of the user's options: those after "--", or all
 
 log() { printf '%s %s\n' "$(date '+%H:%M:%S')" "$*"; }
 die() { printf 'progressive.sh: %s\n' "$*" >&2; exit 2; }
@@ -152,6 +155,7 @@ die() { printf 'progressive.sh: %s\n' "$*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) printf '%s\n' "${help_message}"; exit 0 ;;
+        --) by_user=' '; shift; continue ;;
         --?*) option=$1 ;;
         *) die "expected an option, got '$1' (--help lists them)" ;;
     esac
@@ -164,7 +168,7 @@ while [ $# -gt 0 ]; do
     fi
     name=${name//-/_}
     case "${name}" in
-        help_message | stage_args | log | die | option | name | value) die "no option --${name}" ;;
+        help_message | stage_args | by_user | log | die | option | name | value) die "no option --${name}" ;;
         *_args) stage_args+=("--${name}" "${value}") ;;
         *[!a-z0-9_]*) die "unknown option --${name} (--help lists them)" ;;
         *)
@@ -174,7 +178,8 @@ while [ $# -gt 0 ]; do
                     [[ ${value} == true || ${value} == false ]] ||
                         die "--${name} is true or false, got '${value}'" ;;
             esac
-            printf -v "${name}" '%s' "${value}" ;;
+            printf -v "${name}" '%s' "${value}"
+            by_user+="${name} " ;;
     esac
 done
 
@@ -196,15 +201,21 @@ fi
 [ -f "${asr_config}" ] || die "--asr_config ${asr_config}: no such file"
 [ -z "${inference_config}" ] || [ -f "${inference_config}" ] ||
     die "--inference_config ${inference_config}: no such file"
-if [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
+if [ -n "${download_model}" ]; then # which brings its own search, tokens and language models
+    for name in asr_tag inference_tag decode_stages use_lm word_arpa token_arpa ngram_order lm_config \
+        lm_exp lm_train_text word_arpa_scale token_arpa_scale lm_weight tune_scales tune_passes \
+        lm_grid ilm_grid; do
+        [[ ${by_user} != *" ${name} "* ]] || die "--${name} does not go with --download_model, which" \
+            "decodes as its package says, or your --inference_config; --asr_exp DIR names the folder"
+    done
+    [[ ${by_user} == *" inference_config "* ]] || inference_config=
+elif [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
     inference_config=conf/decode.yaml
 fi
 inference_nj=${inference_nj:-${nj}}
 read -ra tests <<<"${test_sets}"
 eval_sets=("${tests[@]}")
-if "${eval_valid_set}"; then
-    eval_sets=("${valid_set}" "${tests[@]}")
-fi
+[ "${eval_valid_set}" = false ] || eval_sets=("${valid_set}" "${tests[@]}")
 
 case "${token_type}" in
     char | phn) token_dir=data/token_list/${token_type} ;;
@@ -251,6 +262,13 @@ wanted() {
         12) [ "${skip_upload_hf}" = false ] ;;
         *) [ "${skip_eval}" = false ] ;;
     esac
+}
+
+# local_score FOLDER: scoring of the corpus's own, if it has one
+local_score() {
+    [ -f local/score.sh ] || return 0
+    log "step 9: local/score.sh ${local_score_opts}"
+    eval "bash local/score.sh $(printf %q "$1") ${local_score_opts}"
 }
 
 if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
@@ -313,7 +331,10 @@ if [ -n "${download_model}" ]; then
         run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
             --exp "${evaluated}" \
             --nj "${inference_nj}" --gpu_inference "${gpu_inference}" --cmd "${cmd:-local}" \
-            --python "${python}"
+            --python "${python}" ${inference_config:+--inference_config "${inference_config}"}
+    fi
+    if wanted 9; then
+        local_score "${evaluated}"
     fi
     exit 0
 fi
@@ -326,9 +347,7 @@ if wanted 3; then
         [ -n "${lexicon}" ] || die "--token_type phn needs --lexicon"
         options+=(--lexicon "${lexicon}" --other_text "${org}/${valid_set}/text")
     fi
-    if [ -n "${g2p}" ]; then
-        options+=(--g2p "${g2p}")
-    fi
+    [ -z "${g2p}" ] || options+=(--g2p "${g2p}")
     run make_tokens "${options[@]}"
 fi
 
@@ -337,9 +356,7 @@ if wanted 4; then
     run show_config --config "${asr_config}" >"${dump}/model.yaml"
     options=(--feats_type "${feats_type}" --nj "${nj}" --max_skipped "${max_skipped}"
         --config "${dump}/model.yaml" "${tokens[@]}" --token_list "${token_dir}/tokens.txt")
-    if [ "${feats_type}" = raw ]; then
-        options+=(--fs "${fs}")
-    fi
+    [ "${feats_type}" != raw ] || options+=(--fs "${fs}")
     run check_sets --org "${org}" --dump "${dump}" --train_sets "${train_set}" "${valid_set}" \
         --test_sets "${tests[@]}" -- "${options[@]}"
 fi
@@ -392,9 +409,7 @@ fi
 
 if wanted 6; then
     log "step 6: train stages in ${expdir}/${tag}"
-    if [ -z "${probe_steps}" ]; then
-        probe_steps=$((ngpu > 0 ? 2 : 0))
-    fi
+    probe_steps=${probe_steps:-$((ngpu > 0 ? 2 : 0))}
     run plan "${pipeline[@]}" --probe_steps "${probe_steps}" ||
         die "the plan does not hold here (see above); --probe_steps 0 trains without measuring first"
     run train "${pipeline[@]}" --force_alignment "${force_alignment}"
@@ -436,9 +451,7 @@ if wanted 8; then
         if [ -n "${lm_config}" ]; then
             models+=("espnet:${lm_exp}/valid.loss.ave.pth${lm_weight:+:${lm_weight}}")
         fi
-        if [ -n "${models[*]}" ]; then
-            options+=(--lm "${models[@]}")
-        fi
+        [ -z "${models[*]}" ] || options+=(--lm "${models[@]}")
     fi
     run decode_stages "${pipeline[@]}" "${options[@]}" \
         --decode_data "${eval_sets[@]/#/${dump}/}"
@@ -448,10 +461,7 @@ if wanted 9; then
     log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
     run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
-    if [ -f local/score.sh ]; then
-        log "step 9: local/score.sh ${local_score_opts}"
-        eval "bash local/score.sh $(printf %q "${expdir}/${tag}") ${local_score_opts}"
-    fi
+    local_score "${expdir}/${tag}"
 fi
 
 if wanted 10; then
@@ -478,9 +488,7 @@ if wanted 12; then
     log "step 12: upload to ${hf_repo}"
     # A recipe's folder is egs2/<corpus>/asr1.
     options=(--datasets "$(basename "$(dirname "${PWD}")")")
-    if [ -n "${lang}" ]; then
-        options+=(--language "${lang}")
-    fi
+    [ -z "${lang}" ] || options+=(--language "${lang}")
     read -ra more <<<"${upload_opts}"
     run upload --pack "${packed_model}" --hf_repo "${hf_repo}" "${options[@]}" "${more[@]}"
 fi

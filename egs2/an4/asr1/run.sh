@@ -27,4 +27,5 @@ root=${root:-${AN4}}
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
     --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")}" \
+    -- \
     "$@"

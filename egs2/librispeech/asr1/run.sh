@@ -34,4 +34,5 @@ fi
 ./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false --fs 16000 \
     --test_sets "dev_clean dev_other test_clean test_other" --token_type "${token_type}" "${labels[@]}" \
     --local_data_opts "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" \
+    -- \
     "$@"

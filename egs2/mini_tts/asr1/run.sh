@@ -12,4 +12,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
     --train_threads 2 \
+    -- \
     "$@"

@@ -31,4 +31,5 @@ fi
     --fs 8000 --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
     --lm_train_text data/local/lm_train.txt \
     --asr_config "${config}" \
+    -- \
     "$@"
