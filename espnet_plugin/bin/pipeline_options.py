@@ -6,8 +6,10 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from espnet_plugin.data.lm_spec import WORD_ARPA
 from espnet_plugin.data.model_frames import parse_rate
 from espnet_plugin.stages.config import PipelineConfig, load_pipeline_config
 from espnet_plugin.stages.options import FEATS_TYPES, RunOptions
@@ -60,6 +62,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
         ("non_linguistic_symbols", None),
     ):
         data.add_argument(f"--{name}", default=default)
+    add("--word_arpa", help=f"word n-gram that N-best lists with an lm word:{WORD_ARPA}:SCALE use")
     start = parser.add_argument_group("fine-tuning")
     start.add_argument(
         "--init_from",
@@ -126,18 +129,28 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
 
 
 def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
-    """The pipeline's YAML, with what the command line says about fine-tuning.
+    """The pipeline's YAML, with what the command line says about fine-tuning and the word n-gram.
 
     Raises:
         ValueError: the YAML is invalid, or ``--init_from`` names no stage.
     """
-    config = load_pipeline_config(args.config)
+    config = _with_word_arpa(load_pipeline_config(args.config), args.word_arpa)
     if args.init_from is None:
         if args.init_from_stage or args.init_from_parts:
             raise ValueError("--init_from_stage and --init_from_parts need --init_from MODEL")
         return config
     stage = args.init_from_stage or make_plan(config)[0].name
     return with_init(config, stage, args.init_from, args.init_from_parts)
+
+
+def _with_word_arpa(config: PipelineConfig, file: str | None) -> PipelineConfig:
+    """Without a file the placeholder stays: only who makes N-best lists misses it."""
+    models = config.nbest.get("lm")
+    if file is None or not models:
+        return config
+    models = [models] if isinstance(models, str) else models
+    named = [str(text).replace(WORD_ARPA, file) for text in models]
+    return replace(config, nbest={**config.nbest, "lm": named})
 
 
 def parse_with_stage_args(

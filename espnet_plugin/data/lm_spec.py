@@ -19,6 +19,8 @@ from typing import Any
 
 KINDS = ("ngram", "word", "espnet", "espnet-text")
 FORM = "KIND:FILE:SCALE, such as word:lm/3gram.arpa:0.8"
+#: In a pipeline YAML: the file of the option --word_arpa; where an n-gram is made varies.
+WORD_ARPA = "{--word_arpa}"
 #: Of models whose scales are still to be tuned, together; the paper's for N-best lists.
 START_SCALE = 0.4
 #: Bytes of an ARPA file, packed or not, from which on KenLM reads it: the tables of our own reader

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from espnet_plugin.data.lm_spec import WORD_ARPA
+from espnet_plugin.stages.config import load_pipeline_config
+
 TEMPLATE = Path(__file__).parents[2] / "egs2/TEMPLATE/asr1"
 SETS = ["--train_set", "tr", "--valid_set", "dev", "--test_sets", "t1 t2"]
 
@@ -323,6 +326,20 @@ def test_language_models_are_made_before_what_uses_them(recipe: Path) -> None:
     assert option(decode, "--tune_scales") == "true"
     grid = decode.index("--lm_grid")
     assert decode[grid + 1 : grid + 5] == ["0", "0.5", "--ilm_grid", "0"]
+
+
+def test_nbest_lists_use_the_ngram_that_is_made_wherever_it_goes(recipe: Path) -> None:
+    """Switchboard's YAML names no place of its own, so --expdir and --ngram_order may change."""
+    given = [*SETS, "--stage", "6", "--stop_stage", "6"]
+    made = ["--use_lm", "true", "--word_arpa", "train", "--ngram_order", "2"]
+    for place in (["--expdir", "e"], ["--asr_exp", "e/tag"]):
+        _, (ngram, train) = call(recipe, *given, *made, *place)
+        assert option(ngram, "--out") == option(train, "--word_arpa") == "e/ngram/word_2gram.arpa"
+    _, (train,) = call(recipe, *given, "--use_lm", "true", "--word_arpa", "own.arpa")
+    assert option(train, "--word_arpa") == "own.arpa"
+    assert "--word_arpa" not in call(recipe, *given)[1][0]
+    yaml = TEMPLATE.parents[1] / "swbd/asr1/conf/train_progressive.yaml"
+    assert load_pipeline_config(yaml).nbest["lm"] == [f"word:{WORD_ARPA}:0.4"]
 
 
 def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:

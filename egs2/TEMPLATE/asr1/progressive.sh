@@ -50,7 +50,8 @@ Experiment
   --force_alignment true|false train on an alignment that breaks its limits (false)
 Language models (--use_lm true: n-grams are made before step 6, as mbr may want them; step 8 uses all)
   --use_lm true|false          make and use what these name (false)
-  --word_arpa FILE|train       word n-gram, ARPA or KenLM; train: made from --lm_train_text
+  --word_arpa FILE|train       word n-gram, ARPA or KenLM; train: made from --lm_train_text; also
+                               the {--word_arpa} of the pipeline YAML's N-best lists
   --token_arpa FILE|train      n-gram over the model's labels
   --ngram_order N (3)          of those made here: <expdir>/ngram/{word,<token type>}_<N>gram.arpa
   --lm_config FILE             YAML of ESPnet's LM task: a neural model over the labels (step 7)
@@ -366,6 +367,13 @@ if [ -n "${asr_exp}" ]; then
     expdir=$(dirname "${asr_exp}")
     tag=$(basename "${asr_exp}")
 fi
+word_ngram=${word_arpa} token_ngram=${token_arpa}
+if [ "${word_arpa}" = train ]; then
+    word_ngram=${expdir}/ngram/word_${ngram_order}gram.arpa
+fi
+if [ "${token_arpa}" = train ]; then
+    token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
+fi
 stats=${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}
 pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
     --train_data "${dump}/${train_set}" --valid_data "${dump}/${valid_set}"
@@ -375,6 +383,7 @@ pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens
     --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --python "${python}"
     --rerun_stale "${rerun_stale}" "${stage_args[@]}")
 [ -z "${train_threads}" ] || pipeline+=(--train_threads "${train_threads}")
+[ -z "${word_ngram}" ] || pipeline+=(--word_arpa "${word_ngram}") # for N-best lists that ask for it
 [ -z "${init_from}" ] || pipeline+=(--init_from "${init_from}")
 [ -z "${init_from_stage}" ] || pipeline+=(--init_from_stage "${init_from_stage}")
 [ -z "${init_from_parts}" ] || pipeline+=(--init_from_parts "${init_from_parts}")
@@ -384,17 +393,10 @@ if wanted 5; then
     run collect_stats "${pipeline[@]}"
 fi
 
-word_ngram=${word_arpa} token_ngram=${token_arpa}
-if [ "${word_arpa}" = train ]; then
-    word_ngram=${expdir}/ngram/word_${ngram_order}gram.arpa
-fi
-if [ "${token_arpa}" = train ]; then
-    token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
-fi
 lm_exp=${lm_exp:-${expdir}/$(basename "${lm_config}" .yaml)_$(basename "${token_dir}")}
 lm_texts=("${lm_train_text:-${org}/${base_set}/text}" "${org}/${valid_set}/text")
 
-# N-grams take seconds, and the N-best lists of the mbr stage may want them: "${expdir}/ngram".
+# N-grams take seconds, and the N-best lists of the mbr stage may want them.
 if "${use_lm}" && { wanted 6 || wanted 7; }; then
     options=(--order "${ngram_order}" --text "${lm_texts[0]}" --valid_text "${lm_texts[1]}")
     if [ "${word_arpa}" = train ]; then

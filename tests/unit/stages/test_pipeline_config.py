@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from espnet_plugin.bin.pipeline_options import add_pipeline_options, pipeline_config
+from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.stages.config import deep_merge, espnet_options, load_pipeline_config
 
 
@@ -118,3 +121,22 @@ def test_broken_links_are_named(tmp_path: Path, files: dict[str, str], message: 
         write(tmp_path / name, text + "\n")
     with pytest.raises(ValueError, match=message):
         load_pipeline_config(tmp_path / "a.yaml")
+
+
+def test_the_word_ngram_of_nbest_lists_is_the_one_of_the_command_line(tmp_path: Path) -> None:
+    text = "train_stages: {mbr: {}}\nnbest: {lm: ['word:{--word_arpa}:0.4', 'ngram:g.arpa:0.2']}\n"
+    path = write(tmp_path / "p.yaml", text)
+    parser = argparse.ArgumentParser()
+    add_pipeline_options(parser, data_required=False)
+
+    def lms(*given: str) -> list[str]:
+        models: list[str] = pipeline_config(
+            parser.parse_args(["--config", str(path), *given])
+        ).nbest["lm"]
+        return models
+
+    assert lms("--word_arpa", "my exp/w.arpa") == ["word:my exp/w.arpa:0.4", "ngram:g.arpa:0.2"]
+    with pytest.raises(ValueError, match=r"no such file: \{--word_arpa\}"):
+        named_files({"lm": lms()[:1]})
+    write(path, "train_stages: {mbr: {}}\nnbest: {lm: 'word:own.arpa:0.4'}\n")
+    assert lms("--word_arpa", "w.arpa") == ["word:own.arpa:0.4"]
