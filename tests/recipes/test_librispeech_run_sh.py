@@ -81,3 +81,19 @@ def test_the_corpus_may_be_anywhere_and_options_come_last(recipe: Path) -> None:
     assert (
         f"--librispeech {place.parent}" in options(recipe, place=str(recipe))["--local_data_opts"]
     )
+
+
+def test_other_ways_to_write_an_option_are_the_same(recipe: Path) -> None:
+    place = str(recipe)
+    plain = options(
+        recipe, "--librispeech", place, "--train_parts", "100", "--token_type", "bpe",
+        "--local_data_opts", "--nj 3",
+    )  # fmt: skip
+    assert plain == options(
+        recipe, f"--librispeech={place}", "--train-parts=100", "--token_type=bpe",
+        "--local-data-opts=--nj 3",
+    )  # fmt: skip
+    # values are no options, whatever they look like
+    asked = options(recipe, "--mbr_args", "--optim_conf lr=1", "--viterbi_args", "--token_type=x")
+    assert asked["--mbr_args"] == "--optim_conf lr=1" and asked["--token_type"] == "phn"
+    assert asked["--viterbi_args"] == "--token_type=x"

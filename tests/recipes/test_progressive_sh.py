@@ -299,7 +299,7 @@ def test_recipes_are_short_and_pass_options_on() -> None:
     for run in TEMPLATE.parents[1].glob("*/asr1/run.sh"):
         lines = run.read_text().splitlines()
         assert len(lines) < 40, run
-        assert [line.strip() for line in lines[-2:]] == ["-- \\", '"$@"'], run
+        assert lines[-2].endswith(" -- \\") and lines[-1].strip() == '"$@"', run
         assert (run.parent / "progressive.sh").resolve() == TEMPLATE / "progressive.sh"
 
 

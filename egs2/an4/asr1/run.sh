@@ -3,13 +3,15 @@
 # it, the audio is downloaded.
 set -euo pipefail
 
-root=
-others=()
+root='' data_opts='' others=()
 while [ $# -gt 0 ]; do
-    case "$1" in
-        --an4_root) root=$(realpath -e -- "${2:?}"); shift 2 ;;
-        *) others+=("$1"); shift ;;
+    [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
+    case "${1//-/_}" in # - and _ are the same to progressive.sh; every option has a value
+        __an4_root) root=$(realpath -e -- "${2:?}") ;;
+        __local_data_opts) data_opts=${2?} ;; # added to ours
+        *) others+=("${@:1:2}") ;;
     esac
+    shift $(($# > 1 ? 2 : 1))
 done
 set -- "${others[@]}"
 
@@ -26,6 +28,6 @@ root=${root:-${AN4}}
     --token_type char \
     --asr_config conf/train_progressive.yaml \
     --inference_config conf/decode.yaml \
-    --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")}" \
+    --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")} ${data_opts}" \
     -- \
     "$@"

@@ -5,13 +5,15 @@ set -euo pipefail
 
 corpus='' parts=960 size='' token_type=phn data_opts='' others=()
 while [ $# -gt 0 ]; do
-    case "$1" in
-        --librispeech) corpus=$(realpath -e -- "${2:?}"); shift 2 ;;
-        --train_parts) parts=${2:?}; shift 2 ;;
-        --token_type) token_type=${2:?}; shift 2 ;;
-        --local_data_opts) data_opts=${2?}; shift 2 ;; # added to ours
-        *) others+=("$1"); shift ;;
+    [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
+    case "${1//-/_}" in # - and _ are the same to progressive.sh; every option has a value
+        __librispeech) corpus=$(realpath -e -- "${2:?}") ;;
+        __train_parts) parts=${2:?} ;;
+        __token_type) token_type=${2:?} ;;
+        __local_data_opts) data_opts=${2?} ;; # added to ours
+        *) others+=("${@:1:2}") ;;
     esac
+    shift $(($# > 1 ? 2 : 1))
 done
 set -- "${others[@]}"
 
@@ -33,6 +35,5 @@ fi
 
 ./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false --fs 16000 \
     --test_sets "dev_clean dev_other test_clean test_other" --token_type "${token_type}" "${labels[@]}" \
-    --local_data_opts "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" \
-    -- \
+    --local_data_opts "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" -- \
     "$@"

@@ -5,14 +5,17 @@ set -euo pipefail
 
 token_type=phn others=()
 while [ $# -gt 0 ]; do
-    case "$1" in
-        --swbd | --swbd_ms98 | --eval2000_audio | --eval2000_text | --hub5e01 | --rt03 | \
-            --fisher_p1 | --fisher_p2)
-            name=${1#--}
-            export "${name^^}=$(realpath -m -- "${2:?}")"; shift 2 ;;
-        --token_type) token_type=${2:?}; shift 2 ;;
-        *) others+=("$1"); shift ;;
+    [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
+    case "${1//-/_}" in # - and _ are the same to progressive.sh; every option has a value
+        __swbd | __swbd_ms98 | __eval2000_audio | __eval2000_text | __hub5e01 | __rt03 | \
+            __fisher_p1 | __fisher_p2)
+            name=${1#--} name=${name//-/_}
+            place=$(realpath -m -- "${2:?}")
+            export "${name^^}=${place}" ;;
+        __token_type) token_type=${2:?} ;;
+        *) others+=("${@:1:2}") ;;
     esac
+    shift $(($# > 1 ? 2 : 1))
 done
 set -- "${others[@]}"
 

@@ -1,0 +1,75 @@
+"""run.sh of AN4 and Switchboard, and `make an4`, with stand-ins for what they call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+PLACES = ("AN4", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01", "RT03",
+          "FISHER_P1", "FISHER_P2")  # fmt: skip
+
+
+def stand_in(corpus: str, folder: Path) -> Path:
+    """The corpus' run.sh with a progressive.sh that writes its arguments down."""
+    recipe = REPO / "egs2" / corpus / "asr1"
+    for name in ("run.sh", "db.sh"):
+        shutil.copy(recipe / name, folder)
+    (folder / "progressive.sh").write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$@" >arguments\n[ ! -d local ] || bash local/data.sh\n'
+    )
+    (folder / "progressive.sh").chmod(0o755)
+    return folder
+
+
+def options(folder: Path, *given: str, **places: str) -> dict[str, str]:
+    """What progressive.sh is called with; the last of several values counts, as there."""
+    environment = {**os.environ, **dict.fromkeys(PLACES, ""), **places}
+    subprocess.run(["bash", "run.sh", *given], cwd=folder, env=environment, check=True)
+    arguments = [a for a in (folder / "arguments").read_text().splitlines() if a != "--"]
+    return dict(zip(arguments[::2], arguments[1::2], strict=True))
+
+
+def as_pairs(given: dict[str, str]) -> list[str]:
+    return [word for pair in given.items() for word in pair]
+
+
+def with_equals(given: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in given.items()]
+
+
+def with_dashes(given: dict[str, str]) -> list[str]:
+    return as_pairs({name.replace("_", "-"): value for name, value in given.items()})
+
+
+@pytest.mark.parametrize("form", [as_pairs, with_equals, with_dashes])
+def test_an4_adds_the_users_data_options_to_its_own(
+    tmp_path: Path, form: Callable[[dict[str, str]], list[str]]
+) -> None:
+    folder = stand_in("an4", tmp_path)
+    place = folder / "with space"
+    place.mkdir()
+    given = {"--an4_root": str(place), "--local_data_opts": "--dev_utts 50", "--nj": "3"}
+    asked = options(folder, *form(given))
+    assert shlex.split(asked["--local_data_opts"]) == [
+        "--mel_channels", "26", "--an4_root", str(place), "--dev_utts", "50",
+    ]  # fmt: skip
+    assert asked["--nj"] == "3"
+
+
+@pytest.mark.parametrize("form", [as_pairs, with_equals, with_dashes])
+def test_switchboards_options_count_in_every_form(
+    tmp_path: Path, form: Callable[[dict[str, str]], list[str]]
+) -> None:
+    folder = stand_in("swbd", tmp_path)
+    given = {"--rt03": "rt", "--token_type": "bpe", "--mbr_args": "--optim_conf lr=1"}
+    asked = options(folder, *form(given))
+    assert asked["--test_sets"].split() == ["rt03"]
+    assert asked["--token_type"] == "bpe" and "--lexicon" not in asked
+    assert asked.get("--mbr_args", asked.get("--mbr-args")) == "--optim_conf lr=1"
