@@ -73,3 +73,26 @@ def test_switchboards_options_count_in_every_form(
     assert asked["--test_sets"].split() == ["rt03"]
     assert asked["--token_type"] == "bpe" and "--lexicon" not in asked
     assert asked.get("--mbr_args", asked.get("--mbr-args")) == "--optim_conf lr=1"
+
+
+def test_switchboards_options_go_before_an_edited_db_sh(tmp_path: Path) -> None:
+    folder = stand_in("swbd", tmp_path)
+    (folder / "local").mkdir()
+    shutil.copy(REPO / "egs2/swbd/asr1/local/data.sh", folder / "local")
+    (folder / "path.sh").write_text(f"PATH={folder}:$PATH\n")
+    (folder / "python3").write_text('#!/bin/bash\nprintf "%s\\n" "${@:2}" >data_arguments\n')
+    (folder / "python3").chmod(0o755)
+    (folder / "db.sh").write_text(
+        "".join(f"export {name}=/db/{name}\n" for name in PLACES if name != "RT03")
+        + "export RT03=${RT03:-}\n"
+    )
+    asked = options(folder, "--swbd", "my swbd", "--hub5e01", "/o/h", SWBD_MS98="/environment")
+    assert asked["--test_sets"].split() == ["eval2000", "hub5e01"]
+    arguments = (folder / "data_arguments").read_text().splitlines()
+    prepared = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert prepared["--swbd"] == str(folder / "my swbd") and prepared["--hub5e01"] == "/o/h"
+    assert prepared["--swbd_ms98"] == "/db/SWBD_MS98" and prepared["--rt03"] == ""
+    # by hand, without run.sh, db.sh is asked
+    environment = {**os.environ, **dict.fromkeys(PLACES, "")}
+    subprocess.run(["bash", "local/data.sh"], cwd=folder, env=environment, check=True)
+    assert "/db/SWBD" in (folder / "data_arguments").read_text().splitlines()

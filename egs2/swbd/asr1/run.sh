@@ -3,6 +3,10 @@
 # --eval2000_audio, --eval2000_text, --hub5e01, --rt03, --fisher_p1, --fisher_p2 DIR (README.md).
 set -euo pipefail
 
+# shellcheck source=/dev/null
+. "$(dirname "${BASH_SOURCE[0]}")/db.sh" # before the options, which go before it
+export db_sh_was_read=true               # local/data.sh: not again
+
 token_type=phn others=()
 while [ $# -gt 0 ]; do
     [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
@@ -20,8 +24,6 @@ done
 set -- "${others[@]}"
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# shellcheck source=/dev/null
-. ./db.sh
 config=conf/train_progressive_subwords.yaml decoding=(--inference_config conf/decode.yaml)
 if [ "${token_type}" = phn ]; then
     config=conf/train_progressive.yaml
@@ -32,7 +34,5 @@ fi
 ./progressive.sh --train_set train_nodup --valid_set train_dev \
     --test_sets "${EVAL2000_AUDIO:+eval2000} ${HUB5E01:+hub5e01} ${RT03:+rt03}" \
     --fs 8000 --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
-    --lm_train_text data/local/lm_train.txt \
-    --asr_config "${config}" \
-    -- \
+    --lm_train_text data/local/lm_train.txt --asr_config "${config}" -- \
     "$@"

@@ -7,8 +7,10 @@ if [ -f ./path.sh ]; then
     # shellcheck source=/dev/null
     . ./path.sh
 fi
-# shellcheck source=/dev/null
-. ./db.sh
+if [ "${db_sh_was_read-}" != true ]; then # else by run.sh, whose options go before it
+    # shellcheck source=/dev/null
+    . ./db.sh
+fi
 
 for name in SWBD SWBD_MS98; do
     if [ -z "${!name}" ]; then
