@@ -47,6 +47,8 @@ def local(monkeypatch: pytest.MonkeyPatch):
         ("{yuppiedom}", "yuppiedom"),
         ("[laughter-{yuppiedom}]", "yuppiedom"),
         ("them_1", "them"),
+        ("them_1's", "them's"),
+        ("[laughter-them_1's]", "them's"),
         ("uh-huh", "uh-huh"),
         ("um", "um"),
         ("Texas", "texas"),

@@ -22,7 +22,7 @@ _OPENING_LOST = re.compile(rf"(.+\[{_INSIDE}\]-)/.+\]")
 _BEGINNING_UNSAID = re.compile(rf"-?\[{_INSIDE}\](.+)")
 _END_UNSAID = re.compile(rf"(.+)\[{_INSIDE}\]-?")
 _MIDDLE_UNSAID = re.compile(rf"(?<=\w)\[{_INSIDE}\](?=\w)")
-_VARIANT = re.compile(r"_\d$")
+_VARIANT = re.compile(r"_\d(?='|$)")
 _LETTERS = re.compile(r"(?P<groups>[A-Z]+(?:&[A-Z]+)+)(?P<ending>'?s)?")
 
 
@@ -50,7 +50,7 @@ def plain_word(token: str) -> str:
         token = match[1] + "-"
     token = _MIDDLE_UNSAID.sub("-", token)  # ammu[n]it- -> ammu-it-
     token = token.replace("{", "").replace("}", "")  # {yuppiedom} -> yuppiedom
-    return _VARIANT.sub("", token)  # them_1 -> them
+    return _VARIANT.sub("", token)  # them_1 -> them, them_1's -> them's
 
 
 def words_of(token: str, spelled: Mapping[str, str]) -> list[str]:
