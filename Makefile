@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Where AN4 is: a folder or a .tar.gz; empty, and the recipe downloads it.
-AN4_ROOT ?=
+export AN4_ROOT ?=
 # More options of the recipe's run.sh, or of pytest.
 ARGS ?=
 # Processes that pytest spreads the tests over.
@@ -27,7 +27,9 @@ demo: setup  ## all four train stages on synthetic speech, with a report; ARGS="
 	cd egs2/mini_tts/asr1 && ./run.sh $(ARGS)
 
 an4: setup  ## the same on real speech; AN4_ROOT=folder or .tar.gz of the corpus
-	cd egs2/an4/asr1 && ./run.sh $(if $(AN4_ROOT),--an4_root "$(abspath $(AN4_ROOT))") $(ARGS)
+	@# the shell's realpath: make's functions would split a path at its spaces
+	root=$${AN4_ROOT:+$$(realpath -e -- "$${AN4_ROOT}")}; cd egs2/an4/asr1 && \
+	    ./run.sh $${root:+--an4_root "$${root}"} $(ARGS)
 
 test: setup  ## all tests, as CI runs them
 	.venv/bin/python -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)

@@ -96,3 +96,21 @@ def test_switchboards_options_go_before_an_edited_db_sh(tmp_path: Path) -> None:
     environment = {**os.environ, **dict.fromkeys(PLACES, "")}
     subprocess.run(["bash", "local/data.sh"], cwd=folder, env=environment, check=True)
     assert "/db/SWBD" in (folder / "data_arguments").read_text().splitlines()
+
+
+def test_make_an4_takes_a_path_with_spaces(tmp_path: Path) -> None:
+    shutil.copy(REPO / "Makefile", tmp_path)
+    for name, text in (("tools/setup_env.sh", ""), ("egs2/an4/asr1/run.sh", 'printf "<%s>" "$@"')):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text} >called\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "my dir").mkdir()
+    (tmp_path / "my dir/an4.tar.gz").touch()
+    called = tmp_path / "egs2/an4/asr1/called"
+    make = ["make", "-s", "-C", str(tmp_path), "an4", "ARGS=--nj 3"]
+    subprocess.run([*make, "AN4_ROOT=my dir/an4.tar.gz"], check=True)
+    assert called.read_text() == f"<--an4_root><{tmp_path}/my dir/an4.tar.gz><--nj><3>"
+    subprocess.run(make, check=True, env={**os.environ, "AN4_ROOT": ""})
+    assert called.read_text() == "<--nj><3>"
+    done = subprocess.run([*make, "AN4_ROOT=gone"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "gone" in done.stderr
