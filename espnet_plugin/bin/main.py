@@ -29,6 +29,7 @@ COMMANDS = {
     "decode": "decode one data set with a trained model",
     "train-ngram": "n-gram language model of words or labels, ARPA",
     "train-lm": "neural language model over the labels, by ESPnet's LM task",
+    "lm-train": "train a language model by hand: ESPnet's lm_train, safe against kills",
     "rescore": "N-best lists rescored with further language models",
     "tune-scales": "choose language-model scales on a development set",
     "collect-stats": "shapes, mean and variance of the training data",
