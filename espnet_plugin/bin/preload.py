@@ -113,7 +113,7 @@ class Server:
 
         def abandoned() -> None:
             """The client sends nothing more: that its end is readable means that it is gone."""
-            if connection not in self.selector.get_map():
+            if connection.fileno() < 0:
                 return  # the program ended at the same moment, and was reported
             os.kill(pid, signal.SIGKILL)
             self.selector.unregister(connection)
