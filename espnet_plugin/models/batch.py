@@ -17,12 +17,13 @@ class EncoderOutput:
     Attributes:
         frames: [B, T, D] top block.
         lengths: [B] valid frames.
-        intermediate: [B, T, D] of each block named in `interctc_layer_idx`.
+        intermediate: [B, T, D] of the blocks of `interctc_layer_idx`, by their place there; a
+            block that the encoder dropped is missing.
     """
 
     frames: Tensor
     lengths: Tensor
-    intermediate: list[Tensor] = field(default_factory=list)
+    intermediate: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         return logits
 
     def intermediate_logits(self, frames: Tensor, layer: int) -> Tensor:
-        """Output layer of the intermediate block number `layer`: [B, T, D] -> [B, T, V]."""
+        """Output layer of the `layer`-th block of `interctc_layer_idx`: [B, T, D] -> [B, T, V]."""
         logits: Tensor = self.intermediate_output[layer](frames)
         return logits
 
@@ -137,8 +137,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         Unlike ESPnet, which masks before normalising, augmentation comes last: a mask is then the
         mean of the feature and not an outlier.
         """
-        # Mirrors ESPnet's encode(): under AMP the front-end stays in float32.
-        with torch.autocast("cuda", enabled=self.autocast_frontend):
+        # As ESPnet's encode(), on any device: under AMP the front-end stays in float32.
+        with torch.autocast(speech.device.type, enabled=self.autocast_frontend):
             feats, lengths = self._extract_feats(speech, speech_lengths)
             if self.normalize is not None:
                 feats, lengths = self.normalize(feats, lengths)
@@ -151,10 +151,12 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         if self.preencoder is not None:
             feats, lengths = self.preencoder(feats, lengths)
         out, out_lengths, _ = self.encoder(feats, lengths)
-        intermediate: list[Tensor] = []
+        intermediate: dict[int, Tensor] = {}
         if isinstance(out, tuple):
             out, pairs = out
-            intermediate = [frames for _, frames in pairs]
+            # An encoder that dropped a block has no output of it.
+            layers = list(self.encoder.interctc_layer_idx)
+            intermediate = {layers.index(block): frames for block, frames in pairs}
         if self.postencoder is not None:
             out, out_lengths = self.postencoder(out, out_lengths)
         return EncoderOutput(out, out_lengths, intermediate)

@@ -97,7 +97,7 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         others: ESPnet's ConformerEncoder's, except input_layer, which is the VGG front-end.
 
     Raises:
-        ValueError: for options the conv-first block does not have.
+        ValueError: for options the conv-first block does not have, or that do nothing.
     """
 
     def __init__(
@@ -109,6 +109,13 @@ class ProgressiveConformerEncoder(ConformerEncoder):
     ) -> None:
         if "input_layer" in kwargs:
             raise ValueError("progressive_conformer always has the VGG front-end: no input_layer")
+        if kwargs.get("layer_drop_rate"):
+            # ESPnet takes it, and its conformer then runs every block all the same.
+            raise ValueError(
+                f"encoder_conf.layer_drop_rate: {kwargs['layer_drop_rate']} has no effect on a "
+                "conformer; drop blocks with accelerators: {layer_drop: {theta: 0.5}} in the "
+                "sections of the stages"
+            )
         super().__init__(input_size, input_layer="conv2d", **kwargs)
         size = self.output_size()
         positions = dict(self.named_modules())["embed.pos_enc"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.class_choices import ClassChoices
+from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_plugin.models.criteria import (
     Criterion,
@@ -17,6 +19,7 @@ from espnet_plugin.models.criteria import (
     ViterbiCriterion,
 )
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
@@ -50,6 +53,13 @@ class ProgressiveASRTask(ASRTask):
         """ESPnet's ASR arguments and ours."""
         super().add_task_arguments(parser)
         parser.set_defaults(model="progressive_transducer")
+        parser.add_argument(
+            "--accelerators",
+            action=NestedDictAction,
+            default={},
+            help="Ways to train for less, a mapping of names to their options; known: "
+            + ", ".join(accelerator_names()),
+        )
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
@@ -65,6 +75,27 @@ class ProgressiveASRTask(ASRTask):
             model.input_size = args.input_size
             model.criterion = build_criterion(args)
         return model
+
+    @classmethod
+    def build_optimizers(
+        cls, args: argparse.Namespace, model: torch.nn.Module
+    ) -> list[torch.optim.Optimizer]:
+        """ESPnet's, of the model with the stage's accelerators attached.
+
+        Here, because ESPnet comes here only to train, with the model on its device and before it
+        loads parameters.
+        """
+        options = getattr(args, "accelerators", None) or {}
+        host = Host(
+            model=model,
+            blocks=list(getattr(getattr(model, "encoder", None), "encoders", None) or []),
+            loss=getattr(args, "loss", None) or "full_sum",
+            seed=args.seed,
+            use_amp=bool(args.use_amp),
+        )
+        model.accelerators = AttachedAccelerators(options, host)  # type: ignore[assignment]
+        optimizers: list[torch.optim.Optimizer] = super().build_optimizers(args, model)
+        return optimizers
 
 
 def build_criterion(args: argparse.Namespace) -> Criterion:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from espnet2.train.trainer import Trainer
 
+from espnet_plugin.nn.accelerators import Progress
+from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.planning.reference_system import write_reference_step
 from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.schedulers import CurveScheduler
@@ -90,3 +92,20 @@ class ProgressiveTrainer(KillSafeTrainer):
             device = "cuda" if options.ngpu > 0 else "cpu"
             write_reference_step(Path(options.output_dir), device)
         super().run(*args, **kwargs)
+
+    @classmethod
+    def train_one_epoch(cls, *args: Any, **kwargs: Any) -> bool:
+        """As ESPnet's, with every batch announced to the model's accelerators."""
+        model = getattr(kwargs["model"], "module", kwargs["model"])  # DDP and DataParallel wrap it
+        accelerators = getattr(model, "accelerators", None)
+        if accelerators:
+            batches, options = kwargs["iterator"], kwargs["options"]
+            reporter = kwargs["reporter"]
+            epoch = reporter.epoch
+
+            def place(number: int) -> Progress:
+                return Progress(epoch, number, len(batches), options.max_epoch, options.accum_grad)
+
+            kwargs["iterator"] = AnnouncedBatches(batches, accelerators, place, reporter.register)
+        result: bool = super().train_one_epoch(*args, **kwargs)
+        return result

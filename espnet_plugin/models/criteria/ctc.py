@@ -62,7 +62,7 @@ class CTCCriterion(Criterion):
         loss = self.normalize(losses, batch, used)
         stats["loss_ctc"] = loss.detach()
         if self.intermediate_scale > 0:
-            for layer, frames in enumerate(batch.encoder.intermediate):
+            for layer, frames in batch.encoder.intermediate.items():
                 logits = model.intermediate_logits(frames, layer)
                 extra = self.normalize(self._loss(logits, model, batch), batch, used)
                 loss = loss + self.intermediate_scale * extra

@@ -94,7 +94,7 @@ class ViterbiCriterion(Criterion):
             loss = loss + self.encoder_scale * top
             stats["loss_encoder"] = top.detach()
         if self.intermediate_scale > 0:
-            for layer, frames in enumerate(batch.encoder.intermediate):
+            for layer, frames in batch.encoder.intermediate.items():
                 logits = model.intermediate_logits(frames, layer)
                 loss = loss + self.intermediate_scale * self._encoder_loss(logits, batch)
         return loss, stats, self.weight(batch)

@@ -1,0 +1,97 @@
+"""The interface of an accelerator, and the progress of a stage that its schedule follows."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Host:
+    """What accelerators are attached to.
+
+    Attributes:
+        model: of the stage, on its device.
+        blocks: the encoder's blocks, the lowest first.
+        loss: name of the stage's loss.
+        seed: of the stage.
+        use_amp: whether ESPnet's own mixed precision is on.
+    """
+
+    model: nn.Module
+    blocks: Sequence[nn.Module]
+    loss: str
+    seed: int
+    use_amp: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is, before a batch.
+
+    Attributes:
+        epoch: from 1.
+        iteration: batches of this epoch before this one.
+        iterations: batches of an epoch.
+        max_epoch: epochs of the stage.
+        accum_grad: batches of an optimizer update.
+    """
+
+    epoch: int
+    iteration: int
+    iterations: int
+    max_epoch: int
+    accum_grad: int = 1
+
+    @property
+    def fraction(self) -> float:
+        """t in [0, 1): counted in batches, since updates with infinite gradients are left out."""
+        done = (self.epoch - 1) * self.iterations + self.iteration
+        return done / (self.max_epoch * self.iterations)
+
+    @property
+    def update(self) -> int:
+        """Number of the optimizer update within the epoch; the same for all of its batches."""
+        return self.iteration // self.accum_grad
+
+
+class Accelerator(ABC):
+    """One way to train for less.
+
+    Attributes:
+        losses: names of the losses that it works with; None: all.
+    """
+
+    losses: ClassVar[tuple[str, ...] | None] = None
+
+    @abstractmethod
+    def attach(self, host: Host) -> None:
+        """Changes how the model trains, never its state dict.
+
+        Raises:
+            ValueError: the model or the stage is none that this accelerator works with.
+        """
+
+    def before_batch(self, progress: Progress) -> None:  # noqa: B027  (nothing, by default)
+        """Called before every training batch, with its place in the stage."""
+
+    def strength(self) -> dict[str, float]:
+        """What the log shows of the batch's setting, by name."""
+        return {}
+
+
+def stateless_generator(seed: int, progress: Progress, purpose: str) -> torch.Generator:
+    """A generator that is a function of the stage's seed and the update alone.
+
+    Nothing has to be saved for a resume, every process draws the same, and the model's own random
+    numbers (dropout, SpecAugment) stay as they are without the accelerator.
+    """
+    place = f"{seed} {progress.epoch} {progress.update} {purpose}".encode()
+    digest = hashlib.blake2b(place, digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
