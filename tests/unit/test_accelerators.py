@@ -99,7 +99,8 @@ def test_state_dict_is_the_plain_models():
     plain, model = Model(), Model()
     attached(model, {"layer_drop": {}, "precision": {}, "fast_dropout": {}})
     assert list(model.state_dict()) == list(plain.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_progress_counts_batches_and_updates():
