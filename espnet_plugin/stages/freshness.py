@@ -13,7 +13,7 @@ from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.fingerprint import fingerprint, relevant_arguments, relevant_options
 from espnet_plugin.stages.inputs import initial_model
 from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import Step, TrainStage
+from espnet_plugin.stages.plan import InitFrom, Step, TrainStage
 from espnet_plugin.stages.quality import LIMITS
 from espnet_plugin.stages.state import PipelineState, StepState
 
@@ -106,12 +106,19 @@ def _budget(budget: Budget) -> list[float | None]:
     return found if budget.reference_hours is None else [*found, budget.reference_hours]
 
 
+def _init_settings(init: InitFrom | None) -> list[Any] | None:
+    """As fingerprints of earlier versions had it, for the starts that there were."""
+    if init is None:
+        return None
+    found = [init.stage, init.checkpoint, init.file, init.exclude]
+    return found if init.blocks is None else [*found, init.blocks]
+
+
 def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
-    init = stage.init_from
     return {
         "options": relevant_options(stage.options),
         "arguments": relevant_arguments(options.stage_args.get(stage.name, ())),
-        "init": None if init is None else [init.stage, init.checkpoint, init.file, init.exclude],
+        "init": _init_settings(stage.init_from),
         "budget": _budget(stage.budget),
         "checkpoint": stage.checkpoint,
     }

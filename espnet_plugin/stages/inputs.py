@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
@@ -74,6 +75,28 @@ def initial_model(init: InitFrom) -> Path:
         return Path(init.file)
     assert init.model is not None
     return find_model(init.model).model_file
+
+
+def stacked_start(source: Path, blocks: Sequence[int], target: Path) -> Path:
+    """The model file ``source`` with its encoder blocks stacked as ``blocks`` says, in ``target``.
+
+    Raises:
+        ValueError: ``source`` has not all of these blocks.
+    """
+    import torch  # only here: stages that start from stacked blocks
+
+    from espnet_plugin.nn.stacking import stack_blocks
+
+    states = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        stacked = stack_blocks(states, blocks)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".tmp")
+    torch.save(stacked, partial)
+    os.replace(partial, target)
+    return target
 
 
 def _same_keys(first: Path, one: Collection[str], second: Path, other: Collection[str]) -> None:

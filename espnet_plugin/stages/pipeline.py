@@ -24,7 +24,12 @@ from espnet_plugin.stages.data_jobs import (
     make_nbest,
 )
 from espnet_plugin.stages.freshness import fingerprints, staleness, upstream_times
-from espnet_plugin.stages.inputs import check_foreign_checkpoints, check_inputs, initial_model
+from espnet_plugin.stages.inputs import (
+    check_foreign_checkpoints,
+    check_inputs,
+    initial_model,
+    stacked_start,
+)
 from espnet_plugin.stages.lock import RunLock
 from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step, TrainStage, build_steps
@@ -231,6 +236,8 @@ class Pipeline:
             path = self.exp / init.stage / checkpoint
         if not path.exists():
             raise ValueError(f"{path}: no such checkpoint to start stage {stage.name} from")
+        if init.blocks is not None:
+            path = stacked_start(path, init.blocks, self.exp / "conf" / f"{stage.name}.stacked.pth")
         return f"{path}:::{','.join(init.exclude)}" if init.exclude else str(path)
 
 

@@ -38,6 +38,8 @@ class InitFrom:
         file: a model file.
         model: a packed model, an experiment's folder or a Hub id (`publishing.sources`).
         exclude: prefixes of parameters that start at random all the same.
+        blocks: encoder block i starts as block ``blocks[i]`` of the source, which may have another
+            number of blocks; None: as they are.
     """
 
     stage: str | None
@@ -45,12 +47,18 @@ class InitFrom:
     file: str | None = None
     exclude: tuple[str, ...] = ("specaug",)
     model: str | None = None
+    blocks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.stage, self.file, self.model)) != 1:
             raise ValueError(
                 "init_from needs one of stage, file and model, got "
                 f"{self.stage}, {self.file}, {self.model}"
+            )
+        if self.blocks is not None and (not self.blocks or min(self.blocks) < 0):
+            raise ValueError(
+                "init_from.blocks lists, for each encoder block from the lowest, the block of the "
+                f"source that it starts as, counted from 0; got {list(self.blocks)}"
             )
 
     @property
@@ -165,7 +173,7 @@ def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | N
         return None
     if isinstance(value, str):
         value = {"model" if is_source(value) else "stage": value}
-    unknown = set(value) - {"stage", "checkpoint", "file", "model", "exclude", "parts"}
+    unknown = set(value) - {"stage", "checkpoint", "file", "model", "exclude", "parts", "blocks"}
     if unknown:
         raise ValueError(f"init_from has unknown keys {sorted(unknown)}")
     exclude = value.get("exclude", "specaug") or ()
@@ -174,7 +182,16 @@ def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | N
     exclude = (*exclude, *_other_parts(value.get("parts")))
     file, model = value.get("file"), value.get("model")
     stage = value.get("stage") or (None if file or model else previous)
-    return InitFrom(stage, value.get("checkpoint"), file, exclude, model)
+    return InitFrom(stage, value.get("checkpoint"), file, exclude, model, _blocks(value))
+
+
+def _blocks(value: Mapping[str, Any]) -> tuple[int, ...] | None:
+    blocks = value.get("blocks")
+    if blocks is None:
+        return None
+    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+        raise ValueError(f"init_from.blocks must be a list of block numbers, got {blocks!r}")
+    return tuple(blocks)
 
 
 def _other_parts(parts: Any) -> tuple[str, ...]:
@@ -223,6 +240,10 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"not come before it (before it: {', '.join(before) or 'nothing'}); "
                 "set init_from: null to start from random parameters"
             )
+        if init is not None and init.blocks is not None:
+            _check_blocks(
+                stage, init.blocks, next((s for s in stages if s.name == init.stage), None)
+            )
         if _brings_model(stage):
             continue
         if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
@@ -241,6 +262,24 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
     if realign is not None and realign not in names:
         raise ValueError(
             f"{config.path}: alignment.realign.after names no planned stage: {realign}"
+        )
+
+
+def _check_blocks(stage: TrainStage, blocks: Sequence[int], source: TrainStage | None) -> None:
+    """Raises ValueError where a stacked start fits neither its own stage nor its source."""
+    own = (stage.options.get("encoder_conf") or {}).get("num_blocks")
+    if own is not None and own != len(blocks):
+        raise ValueError(
+            f"stage {stage.name}: init_from.blocks lists {len(blocks)} blocks, but its "
+            f"encoder_conf.num_blocks is {own}"
+        )
+    if source is None:
+        return
+    there = (source.options.get("encoder_conf") or {}).get("num_blocks")
+    if there is not None and max(blocks) >= there:
+        raise ValueError(
+            f"stage {stage.name}: init_from.blocks names block {max(blocks)}, but stage "
+            f"{source.name} has blocks 0 to {there - 1}"
         )
 
 

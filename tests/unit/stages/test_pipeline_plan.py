@@ -84,6 +84,27 @@ def test_init_from_forms() -> None:
         init({"stge": "align"})
 
 
+def test_stacked_starts_fit_their_stage_and_their_source() -> None:
+    def plan(blocks: Any, own: int = 4) -> InitFrom | None:
+        stages = {
+            "align": {"encoder_conf": {"num_blocks": 2}},
+            "viterbi": {"init_from": {"blocks": blocks}, "encoder_conf": {"num_blocks": own}},
+        }
+        return make_plan(config(stages, conf={"stages": list(stages)}))[1].init_from
+
+    assert plan([0, 0, 1, 1]) == InitFrom("align", blocks=(0, 0, 1, 1))
+    for blocks, own, message in (
+        ([0, 0, 1], 4, "lists 3 blocks, but its encoder_conf.num_blocks is 4"),
+        ([0, 1, 2, 1], 4, "names block 2, but stage align has blocks 0 to 1"),
+        ([0, -1], 2, "counted from 0"),
+        ([], 0, "counted from 0"),
+        ("0,1", 2, "must be a list"),
+        ([0, True], 2, "must be a list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan(blocks, own)
+
+
 def test_models_from_elsewhere() -> None:
     def init(value: Any) -> InitFrom:
         stages = {"full_sum": {"loss": "full_sum", "init_from": value}}
