@@ -29,7 +29,7 @@ def join_tokens(tokens: list[str]) -> str:
 
 
 class ErrorRates:
-    """`cer` (of labels) and `wer` (of words) in per cent, as ESPnet's error calculators log them.
+    """Counts for `cer` (of labels) and `wer` (of words), as ESPnet's error calculators log them.
 
     With phoneme labels a word counts as right when its pronunciation is; scoring of the decoded
     text (`espnet-progressive score`) goes through the lexicon and is the number to quote.
@@ -40,8 +40,8 @@ class ErrorRates:
 
     def __call__(
         self, hypotheses: list[list[int]], targets: Tensor, target_lengths: Tensor
-    ) -> dict[str, float]:
-        """Error rates of a batch, pooled over its utterances (per cent of the reference)."""
+    ) -> dict[str, tuple[int, int]]:
+        """Errors and reference labels (`cer`) or words (`wer`) of a batch."""
         label_errors = labels = word_errors = words = 0
         for hypothesis, row, length in zip(
             hypotheses, targets.tolist(), target_lengths.tolist(), strict=True
@@ -52,10 +52,7 @@ class ErrorRates:
             expected = self._words(reference)
             word_errors += levenshtein(self._words(hypothesis), expected)
             words += len(expected)
-        return {
-            "cer": 100.0 * label_errors / max(labels, 1),
-            "wer": 100.0 * word_errors / max(words, 1),
-        }
+        return {"cer": (label_errors, labels), "wer": (word_errors, words)}
 
     def _words(self, tokens: list[int]) -> list[str]:
         return join_tokens([self.token_list[token] for token in tokens]).split()

@@ -257,7 +257,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest)
         loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
-            stats.update(self._validation_errors(batch, loss))
+            stats.update(self._validation_errors(batch, weight))
         stats["loss"] = loss.detach()
         result: tuple[Tensor, dict[str, Tensor], Tensor] = force_gatherable(
             (loss, stats, weight.to(loss.device)), loss.device
@@ -344,11 +344,21 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             )
 
     @torch.no_grad()
-    def _validation_errors(self, batch: Batch, like: Tensor) -> dict[str, Tensor]:
+    def _validation_errors(self, batch: Batch, weight: Tensor) -> dict[str, Tensor]:
+        """Error rates of a batch, and what they are made of per unit of its weight.
+
+        ESPnet averages statistics by the batches' weights, which are no numbers of labels; from the
+        averages of errors and of references, `pool_error_rates` makes the rate of the whole set.
+        """
         assert self.error_rates is not None
         hypotheses = self.greedy(batch.encoder.frames, batch.encoder.lengths)
-        rates = self.error_rates(hypotheses, batch.targets, batch.target_lengths)
-        return {name: torch.tensor(value).to(like) for name, value in rates.items()}
+        counts = self.error_rates(hypotheses, batch.targets, batch.target_lengths)
+        stats = {}
+        for name, (errors, references) in counts.items():
+            stats[name] = torch.tensor(100.0 * errors / max(references, 1)).to(weight)
+            stats[f"{name}_errors"] = errors / weight
+            stats[f"{name}_references"] = references / weight
+        return stats
 
     @torch.no_grad()
     def greedy(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:

@@ -12,6 +12,7 @@ from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.planning.reference_system import write_reference_step
 from espnet_plugin.tasks import checkpoints
+from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler
 
 
@@ -109,3 +110,9 @@ class ProgressiveTrainer(KillSafeTrainer):
             kwargs["iterator"] = AnnouncedBatches(batches, accelerators, place, reporter.register)
         result: bool = super().train_one_epoch(*args, **kwargs)
         return result
+
+    @classmethod
+    def validate_one_epoch(cls, *args: Any, **kwargs: Any) -> None:
+        """As ESPnet's, with error rates of the whole set."""
+        super().validate_one_epoch(*args, **kwargs)
+        pool_error_rates(kwargs["reporter"])
