@@ -15,18 +15,20 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import torch
 import yaml
 from background import AN4, finished
 from common import Section
-
-import torch
 
 #: Of a pipeline's epochs; the recipe's own split of its 40, 15 and 48.
 SHARES = {"align": 0.39, "viterbi": 0.15, "full_sum": 0.46}
 BATCHES = 110  # of an epoch: 848 utterances, 2,500 frames a batch
 START_SECONDS = 13.0  # of one program: most of it is the import of ESPnet
 SHARED = 1.7  # two trainings on one device, each this much slower
-RESULT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ .*?(\d+)epoch results: .*\[valid\].*?wer=([\d.]+)")
+RESULT = re.compile(
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ .*?(\d+)epoch results: "
+    r".*\[valid\].*?wer=([\d.]+)"
+)
 
 
 def epoch_seconds(section: Section) -> float:
@@ -36,13 +38,26 @@ def epoch_seconds(section: Section) -> float:
 
     conf = yaml.safe_load((AN4 / "conf/model.yaml").read_text())
     path = section.out / "an4.tmp.yaml"
-    path.write_text(yaml.safe_dump({**conf, "loss": "full_sum", "input_size": 26, "normalize": None}))
+    path.write_text(
+        yaml.safe_dump({**conf, "loss": "full_sum", "input_size": 26, "normalize": None})
+    )
     tokens = section.out / "tokens.tmp.txt"
-    tokens.write_text("".join(f"{t}\n" for t in ["<blank>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>"]))
+    tokens.write_text(
+        "".join(f"{t}\n" for t in ["<blank>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>"])
+    )
     try:
-        arguments = ["--config", str(path), "--token_list", str(tokens), "--output_dir", str(section.out)]
+        arguments = [
+            "--config",
+            str(path),
+            "--token_list",
+            str(tokens),
+            "--output_dir",
+            str(section.out),
+        ]
         assert Task is not None
-        probe = probe_stage(arguments, ProbeBatch(8, 312, 30, 2500.0), 5, torch.device(section.device))
+        probe = probe_stage(
+            arguments, ProbeBatch(8, 312, 30, 2500.0), 5, torch.device(section.device)
+        )
     finally:
         path.unlink()
         tokens.unlink()
@@ -73,7 +88,17 @@ def configuration(arm: str) -> str:
 
 def start(section: Section, arm: str, stages: dict[str, int]) -> subprocess.Popen[bytes]:
     """One arm's training."""
-    command = ["./run.sh", "--stage", "6", "--stop_stage", "6", "--skip_doctor", "true", "--nj", "4"]
+    command = [
+        "./run.sh",
+        "--stage",
+        "6",
+        "--stop_stage",
+        "6",
+        "--skip_doctor",
+        "true",
+        "--nj",
+        "4",
+    ]
     command += ["--an4_root", str(AN4.parents[2] / ".gpu_carry/an4_mfcc.tar.gz")]
     command += ["--asr_config", configuration(arm), "--asr_tag", f"gpu_{arm}"]
     command += ["--ngpu", "1" if section.cuda else "0"]
@@ -97,8 +122,10 @@ def results(section: Section, arm: str, begun: float) -> None:
                 match = RESULT.search(line)
                 if match:
                     at = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp() - begun
-                    section.row("AN4, dev WER by greedy search", arm=arm, stage=stage,
-                                epoch=int(match[2]), seconds=round(at), wer=float(match[3]))  # fmt: skip
+                    section.row(
+                        "AN4, dev WER by greedy search", arm=arm, stage=stage,
+                        epoch=int(match[2]), seconds=round(at), wer=float(match[3]),
+                    )  # fmt: skip
 
 
 def main() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from common import Section
-
 import torch
+from common import Section
 
 
 def main() -> None:
@@ -48,7 +47,9 @@ def launch_time(section: Section) -> None:
         for _ in range(1000):
             x.add_(1.0)
 
-    section.row("ceilings", what="launch", rate=1000 / section.seconds(many), unit="launches/s", size=16)
+    section.row(
+        "ceilings", what="launch", rate=1000 / section.seconds(many), unit="launches/s", size=16
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import torch
+import torch  # noqa: E402
 
 
 class Section:
@@ -58,7 +58,9 @@ class Section:
     def row(self, table: str, **values: Any) -> None:
         """Add a row to a table, show it, and write the file."""
         self.data["tables"].setdefault(table, []).append(values)
-        print(f"[{self.letter} {time.monotonic() - self.begun:5.0f} s] {table}: {values}", flush=True)
+        print(
+            f"[{self.letter} {time.monotonic() - self.begun:5.0f} s] {table}: {values}", flush=True
+        )
         self.write()
 
     def note(self, text: str) -> None:
@@ -147,7 +149,7 @@ class Section:
 
 
 def ceilings(out: Path) -> dict[str, float]:
-    """What section a measured: operations per second by precision, and ``copy`` bytes per second."""
+    """What section a measured: operations a second by precision, ``copy`` bytes a second."""
     try:
         rows = json.loads((out / "a.json").read_text())["tables"]["ceilings"]
     except (OSError, ValueError, KeyError):

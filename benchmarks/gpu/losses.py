@@ -11,12 +11,11 @@ import importlib.util
 from collections.abc import Callable
 from functools import partial
 
-from common import ROOT, Section, ceilings
-
 import torch
+from background import finished
+from common import ROOT, Section, ceilings
 from torch import Tensor
 
-from background import finished
 from benchmarks.loss import Problem, Shape, grid, warp_rnnt
 from espnet_plugin.losses import available_backends, fused_full_sum_loss
 
@@ -68,8 +67,9 @@ def products(shape: Shape, name: str) -> float:
     return (8 if "fused" in name else 6) * cells * JOINT * vocab
 
 
-def measure(section: Section, shape: Shape, dtype: torch.dtype, name: str, rates: dict) -> None:
-    """One row."""
+def measure(section: Section, shape: Shape, kind: str, name: str, rates: dict[str, float]) -> None:
+    """One row; ``kind`` of products: bf16, tf32 or fp32."""
+    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
     loss = contestants(section.cuda)[name]
     problem = Problem.make(shape, section.device, torch.float32, 1.0)
 
@@ -77,15 +77,14 @@ def measure(section: Section, shape: Shape, dtype: torch.dtype, name: str, rates
         for tensor in (problem.encoder, problem.prediction, *problem.joint.parameters()):
             tensor.grad = None
         with torch.autocast(
-            torch.device(section.device).type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16
+            torch.device(section.device).type, dtype=torch.bfloat16, enabled=kind == "bf16"
         ):
             value = loss(problem)
         value.backward()
 
     step()  # compiles kernels
     peak = section.peak_bytes(step)
-    seconds = section.seconds(step, repeats=9, warmup=1, at_most=4.0)
-    kind = "bf16" if dtype == torch.bfloat16 else "fp32"
+    seconds = section.seconds(step, repeats=9, warmup=1, at_most=2.0)
     rate = rates.get(kind)
     section.row(
         "losses", shape=str(shape), dtype=kind, loss=name, ms=1e3 * seconds,
@@ -102,14 +101,16 @@ def main() -> None:
     rates = ceilings(section.out)
     assert ROOT  # the tree is on the path
     for shape in TINY if section.tiny else SHAPES:
-        for dtype in (torch.bfloat16, torch.float32):
+        for kind in ("bf16", "fp32", "tf32"):
             for name in contestants(section.cuda):
-                if "logits" in name and shape[0] == 32 and dtype == torch.float32:
-                    section.row("left out", what=f"{name} {shape} fp32", why="over 2^31 logits, 26 GB")
+                if "logits" in name and shape[0] == 32 and kind != "bf16":
+                    section.row(
+                        "left out", what=f"{name} {shape} {kind}", why="over 2^31 logits, 26 GB"
+                    )
                     continue
                 section.attempt(
-                    f"{name} {shape} {dtype}",
-                    partial(measure, section, shape, dtype, name, rates),
+                    f"{name} {shape} {kind}",
+                    partial(measure, section, shape, kind, name, rates),
                 )
     ratios(section)
     section.write()
@@ -118,11 +119,9 @@ def main() -> None:
 def ratios(section: Section) -> None:
     """Each loss over torchaudio at the same shape and dtype."""
     rows = section.data["tables"].get("losses", [])
-    for row in rows:
-        peers = [
-            r for r in rows
-            if r["shape"] == row["shape"] and r["dtype"] == row["dtype"] and "torchaudio" in r["loss"]
-        ]  # fmt: skip
+    for row in list(rows):
+        case = (row["shape"], row["dtype"])
+        peers = [r for r in rows if (r["shape"], r["dtype"]) == case and "torchaudio" in r["loss"]]
         if peers and row is not peers[0]:
             memory = row["MiB"] / peers[0]["MiB"] if row["MiB"] is not None else None
             section.row(

@@ -3,10 +3,10 @@
     python benchmarks/gpu/run.py --out DIR                       # on a GPU, about 8 minutes
     python benchmarks/gpu/run.py --out DIR --device cpu --tiny   # its rehearsal
 
-Sections (README.md): a ceilings, b correctness, c losses, d training steps, e search, f AN4. Each is a
-process of its own with a time budget, so that none can stop the next; each writes DIR/<letter>.json
-as it goes. DIR/tables.md holds all tables, DIR/log.txt everything that was printed; the tables are
-printed once more at the end.
+Sections (README.md): a ceilings, b correctness, c losses, d training steps, e search, f AN4. Each
+is a process of its own with a time budget, so that none can stop the next; each writes
+DIR/<letter>.json as it goes. DIR/tables.md holds all tables, DIR/log.txt everything that was
+printed; the tables are printed once more at the end.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from common import Section
-
 import torch
+from common import Section
 
 from espnet_plugin.nn import FeedForwardPrediction, JointNetwork
 from espnet_plugin.search import BeamOptions, BeamSearch, greedy_search
@@ -34,7 +33,12 @@ def search_rates(section: Section, vocab: int, batch: int, beam: int, frames: in
         )
         wide = section.seconds(lambda: search.search(encoder, lengths), 3, 1, at_most=6.0)
     section.row(
-        "search", V=vocab, batch=batch, beam=beam, greedy_rtf=greedy / speech, beam_rtf=wide / speech
+        "search",
+        V=vocab,
+        batch=batch,
+        beam=beam,
+        greedy_rtf=greedy / speech,
+        beam_rtf=wide / speech,
     )
 
 

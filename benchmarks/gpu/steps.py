@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Section, ceilings
-
 import torch
 import yaml
+from common import ROOT, Section, ceilings
 
 from espnet_plugin.planning.data_size import DataSize, assumed
 from espnet_plugin.planning.devices import DEVICES
@@ -140,7 +139,8 @@ def hours(
 
 def profile(section: Section, corpus: str, stage_name: str, tuned: bool) -> None:
     """Where a bf16 step's time goes: device time by kernel, and how busy the device is."""
-    from torch.profiler import ProfilerActivity, profile as profiler
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
 
     step = make_step(section, corpus, stage_name, tuned)
     for _ in range(3):
@@ -158,7 +158,12 @@ def profile(section: Section, corpus: str, stage_name: str, tuned: bool) -> None
     section.row("device busy", what=what, step_ms=1e3 * plain, kernels_ms=total / 1e3,
                 busy=total / 1e6 / plain, kernels=sum(e.count for e in events))  # fmt: skip
     for event in sorted(events, key=lambda e: -getattr(e, key))[:10]:
-        section.row(f"kernels, {what}", kernel=event.key[:70], share=getattr(event, key) / total, calls=event.count)
+        section.row(
+            f"kernels, {what}",
+            kernel=event.key[:70],
+            share=getattr(event, key) / total,
+            calls=event.count,
+        )
 
 
 def make_step(
@@ -194,9 +199,13 @@ def make_step(
 def compiled_step(section: Section, corpus: str, stage_name: str) -> None:
     """The same step with the encoder compiled by torch."""
     plain = section.seconds(make_step(section, corpus, stage_name, False), repeats=5)
-    faster = section.seconds(make_step(section, corpus, stage_name, False, True), repeats=5, warmup=3)
-    section.row("torch.compile of the encoder", stage=stage_name, plain_ms=1e3 * plain, ms=1e3 * faster,
-                ratio=faster / plain)  # fmt: skip
+    faster = section.seconds(
+        make_step(section, corpus, stage_name, False, True), repeats=5, warmup=3
+    )
+    section.row(
+        "torch.compile of the encoder", stage=stage_name, plain_ms=1e3 * plain, ms=1e3 * faster,
+        ratio=faster / plain,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -209,12 +218,16 @@ def main() -> None:
     if section.tiny:
         runs = runs[:1]
     for corpus, precision, tuned in runs[:2]:
-        section.attempt(f"{corpus} {precision} {tuned}", partial(probe, section, corpus, precision, tuned))
+        section.attempt(
+            f"{corpus} {precision} {tuned}", partial(probe, section, corpus, precision, tuned)
+        )
     for stage, tuned in (("viterbi", True), ("full_sum", True), ("viterbi", False)):
         if not section.tiny or stage == "viterbi":
             section.attempt(f"profile {stage}", partial(profile, section, libri, stage, tuned))
     for corpus, precision, tuned in runs[2:]:
-        section.attempt(f"{corpus} {precision} {tuned}", partial(probe, section, corpus, precision, tuned))
+        section.attempt(
+            f"{corpus} {precision} {tuned}", partial(probe, section, corpus, precision, tuned)
+        )
     if not section.tiny:
         section.attempt("compile", partial(compiled_step, section, libri, "viterbi"))
     section.write()
