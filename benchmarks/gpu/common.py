@@ -37,8 +37,11 @@ class Section:
         parser.add_argument("--device", default="cuda")
         parser.add_argument("--tiny", action="store_true")
         parser.add_argument("--budget", type=float, default=60.0, help="seconds")
+        parser.add_argument("--only", default="", help="d:compile,...: such pieces alone")
         args = parser.parse_args()
         self.letter, self.title = letter, title
+        wanted = [word.split(":", 1) for word in args.only.split(",") if word]
+        self.only = [word for section, word in wanted if section == letter]
         self.out, self.device, self.tiny = args.out, args.device, args.tiny
         self.begun = time.monotonic()
         self.deadline = self.begun + args.budget
@@ -79,6 +82,8 @@ class Section:
 
     def attempt(self, name: str, work: Callable[[], None], table: str = "failed") -> bool:
         """Run one piece of a section; its failure is a row, never the end of the section."""
+        if self.only and not any(word in name for word in self.only):
+            return False
         if self.left <= 0:
             self.row("left out", what=name, why="out of time")
             return False

@@ -61,15 +61,15 @@ class Checks:
             worst[key] = max(worst.get(key, 0.0), error)
 
 
-def problem(topology: str) -> dict[str, Tensor]:
-    """A ragged batch, drawn on the CPU in float64."""
+def problem(empty: bool = True) -> dict[str, Tensor]:
+    """A ragged batch, drawn on the CPU in float64; ``empty``: one sequence has no labels."""
     generator = torch.Generator().manual_seed(7)
     batch, frames, labels, vocab = 3, 37, 9, 61
     return {
         "logits": torch.randn(batch, frames, labels + 1, vocab, generator=generator).double(),
         "targets": torch.randint(1, vocab, (batch, labels), generator=generator),
         "lengths": torch.tensor([37, 30, 12]),
-        "target_lengths": torch.tensor([9, 4, 0]),
+        "target_lengths": torch.tensor([9, 4, 0 if empty else 1]),
         "encoder": torch.randn(batch, frames, 32, generator=generator).double(),
         "prediction": torch.randn(batch, labels + 1, 24, generator=generator).double(),
     }
@@ -112,22 +112,24 @@ def grid_losses(checks: Checks) -> None:
             if backend in ("torchaudio", "warp_rnnt") and topology == "monotonic":
                 continue
             for dtype in (torch.float32, torch.bfloat16, torch.float16):
-                checks.section.attempt(
-                    f"grid loss {backend} {topology} {dtype}",
-                    partial(grid_loss, checks, backend, topology, dtype),
-                )
+                for empty in (True, False):
+                    what = f"{backend} {topology} {dtype}{'' if empty else ', no empty target'}"
+                    checks.section.attempt(
+                        f"grid loss {what}",
+                        partial(grid_loss, checks, backend, topology, dtype, empty),
+                    )
 
 
-def grid_loss(checks: Checks, backend: str, topology: str, dtype: torch.dtype) -> None:
+def grid_loss(checks: Checks, backend: str, topology: str, dtype: torch.dtype, empty: bool) -> None:
     """One case."""
-    data = problem(topology)
+    data = problem(empty)
 
     def loss(logits: Tensor) -> Tensor:
         rest = (data[k].to(logits.device) for k in ("targets", "lengths", "target_lengths"))
         used = "torch" if logits.dtype == torch.float64 else backend
         return full_sum_loss(logits, *rest, topology=topology, backend=used, reduction="none")
 
-    what = f"grid-loss {backend} {topology} {dtype}"
+    what = f"grid-loss {backend} {topology} {dtype}{'' if empty else ', no empty target,'}"
     compare(checks, what, dtype, [data["logits"]], loss)
 
 
@@ -146,7 +148,7 @@ def fused_losses(checks: Checks) -> None:
 
 def fused_loss(checks: Checks, backend: str, topology: str, low: torch.dtype | None) -> None:
     """One case; parameters of the joint network are among the leaves."""
-    data = problem(topology)
+    data = problem()
     torch.manual_seed(3)
     joint = JointNetwork(32, 24, 40, 61)
     names = [name for name, _ in joint.named_parameters()]
@@ -193,7 +195,7 @@ def other_losses(checks: Checks) -> None:
     logits = torch.randn(3, 37, 61, generator=generator).double()
     alignment = torch.randint(0, 61, (3, 37), generator=generator)
     alignment[torch.rand(3, 37, generator=generator) < 0.6] = 0
-    data = problem("monotonic")
+    data = problem()
     risks = torch.rand(3, 4, generator=generator).double() * 5
 
     def on(device: torch.device, *tensors: Tensor) -> list[Tensor]:
@@ -235,7 +237,7 @@ def other_losses(checks: Checks) -> None:
 def edges(checks: Checks) -> None:
     """Infeasible and broken sequences, and the same result twice."""
     device = checks.section.device
-    data = problem("monotonic")
+    data = problem()
     for backend in [b for b in available_backends() if b in ("torch", "triton")]:
         logits = data["logits"].float().to(device).requires_grad_()
         lengths = torch.tensor([37, 3, 12], device=device)  # 4 labels in 3 frames

@@ -39,6 +39,7 @@ def run_section(letter: str, args: argparse.Namespace, budget: float, log: Path)
     """Run one section to its end or its time; returns how it ended."""
     command = [sys.executable, str(HERE / SECTIONS[letter][0]), "--out", str(args.out)]
     command += ["--device", args.device, "--budget", f"{budget:.0f}", *(["--tiny"] * args.tiny)]
+    command += ["--only", args.only]
     print(f"== section {letter}: {' '.join(command[1:])}", flush=True)
     begun = time.monotonic()
     with log.open("ab") as out:
@@ -90,6 +91,9 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="sizes for a rehearsal")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="such as a,b,c")
     parser.add_argument("--budget", type=float, default=500.0, help="seconds for all")
+    parser.add_argument(
+        "--only", default="", help="d:compile,...: of these sections, pieces with such names alone"
+    )
     args = parser.parse_args()
     wanted = [letter for letter in args.sections.split(",") if letter]
     if unknown := set(wanted) - set(SECTIONS):

@@ -23,6 +23,11 @@ class DropoutMask:
         label_rows: B * (S+1).
         size: J.
         device: of the masks; they come from torch's default generator there.
+
+    Attributes:
+        by_frame, by_label: r [B*T, J] and q [B*(S+1), J], int32.
+        threshold: a unit is kept when the sum of its draws, wrapped around, lies below.
+        scale: of kept units.
     """
 
     def __init__(
@@ -34,14 +39,14 @@ class DropoutMask:
         def draw(rows: int) -> Tensor:
             return torch.randint(low, high, (rows, size), dtype=torch.int32, device=device)
 
-        self._by_frame, self._by_label = draw(frame_rows), draw(label_rows)
+        self.by_frame, self.by_label = draw(frame_rows), draw(label_rows)
         kept_values = round((1.0 - probability) * 2**32)
         # int32 sums wrap around, so "below" counts from the most negative value.
-        self._threshold = min(low + kept_values, high - 1)
-        self._scale = 2**32 / kept_values
+        self.threshold = min(low + kept_values, high - 1)
+        self.scale = 2**32 / kept_values
 
     def factors(self, frame_row: Tensor, label_row: Tensor, dtype: torch.dtype) -> Tensor:
         """0 or 1 / (1 - probability) for the cells of the given rows, [R, J]."""
-        draws = self._by_frame.index_select(0, frame_row)
-        draws += self._by_label.index_select(0, label_row)
-        return (draws < self._threshold).to(dtype).mul_(self._scale)
+        draws = self.by_frame.index_select(0, frame_row)
+        draws += self.by_label.index_select(0, label_row)
+        return (draws < self.threshold).to(dtype).mul_(self.scale)

@@ -1,10 +1,11 @@
-"""The two pieces of a full-sum loss that exist in plain torch and as kernels."""
+"""The pieces of a full-sum loss that exist in plain torch and as kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from espnet_plugin.lattice import Recursion, accumulate
+from espnet_plugin.losses.hidden_layer import MakeHidden, TorchHidden
 from espnet_plugin.losses.rows import RowEngine, TorchRows
 
 
@@ -15,20 +16,23 @@ class Engine:
     Attributes:
         rows: log-softmax, gather and their gradient.
         recursion: see :func:`espnet_plugin.lattice.accumulate`.
+        hidden: the fused loss's hidden layer.
     """
 
     rows: RowEngine
     recursion: Recursion
+    hidden: MakeHidden
 
 
 def torch_engine() -> Engine:
     """Plain torch, any device."""
-    return Engine(TorchRows(), accumulate)
+    return Engine(TorchRows(), accumulate, TorchHidden)
 
 
 def triton_engine() -> Engine:
     """Triton kernels; imports Triton."""
     from espnet_plugin.lattice import triton_recursion
+    from espnet_plugin.losses.triton_hidden import TritonHidden
     from espnet_plugin.losses.triton_rows import TritonRows
 
-    return Engine(TritonRows(), triton_recursion.accumulate)
+    return Engine(TritonRows(), triton_recursion.accumulate, TritonHidden)

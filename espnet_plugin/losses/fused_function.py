@@ -22,8 +22,10 @@ from espnet_plugin.lattice import arc_posteriors, forward_scores, pack_steps
 from espnet_plugin.lattice.once import only_once
 from espnet_plugin.losses.dropout_mask import DropoutMask
 from espnet_plugin.losses.engine import Engine
+from espnet_plugin.losses.hidden_layer import TorchHidden
+from espnet_plugin.losses.joint_inputs import Activation, JointInputs
 from espnet_plugin.losses.options import FullSumOptions
-from espnet_plugin.losses.packed_joint import Activation, JointInputs, PackedJoint
+from espnet_plugin.losses.packed_joint import PackedJoint
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def _packed_joint(
         dropout=dropout,
         dtype=fused.dtype,
     )
-    return PackedJoint(inputs, fused.engine.rows, fused.memory_budget)
+    # The kernels know tanh only.
+    make_hidden = fused.engine.hidden if fused.activation is None else TorchHidden
+    return PackedJoint(inputs, fused.engine.rows, make_hidden, fused.memory_budget)
 
 
 def _arc_grids(joint: PackedJoint, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -173,6 +173,39 @@ def test_fused_loss_equals_torch(topology: str, dtype: torch.dtype) -> None:
 
 
 @runs_kernels
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_fused_loss_in_many_chunks(topology: str, dropout: float) -> None:
+    """Chunks that end within a frame and a sequence, a joint wider than a tile, and dropout."""
+    torch.manual_seed(6)
+    joint = JointNetwork(4, 4, 140, 20, dropout=dropout).to(DEVICE)
+    encoder, prediction = (torch.randn(3, n, 4, device=DEVICE) for n in (9, 6))
+    targets = torch.randint(1, 20, (3, 5), device=DEVICE)
+    rest = targets, torch.tensor([9, 5, 7]), torch.tensor([5, 2, 0])
+
+    def run(backend: str, budget: int | None) -> list[Tensor]:
+        leaves = [encoder.clone().requires_grad_(), prediction.clone().requires_grad_()]
+        torch.manual_seed(1)  # the same dropout
+        loss = fused_full_sum_loss(
+            leaves[0],
+            leaves[1],
+            joint,
+            *rest,
+            topology=topology,
+            backend=backend,
+            memory_budget=budget,
+            negligible=0.0,
+        )
+        return [loss, *torch.autograd.grad(loss, [*leaves, *joint.parameters()])]
+
+    found = run("triton", 1)  # the smallest chunks, of 16 cells
+    for ours, theirs in zip(found, run("torch", None), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
+    for once, again in zip(found, run("triton", 1), strict=True):
+        assert torch.equal(once, again)
+
+
+@runs_kernels
 def test_an_impossible_sequence_has_zero_gradient() -> None:
     logits, targets, _, _ = grid_batch()
     logits = logits.nan_to_num(0.5).requires_grad_()
