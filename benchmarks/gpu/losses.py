@@ -46,15 +46,15 @@ def contestants(cuda: bool) -> dict[str, Callable[[Problem], Tensor]]:
     names = [b for b in available_backends() if b not in ("torchaudio", "warp_rnnt")]
     if not cuda:
         names = ["torch"]  # kernels under the interpreter are no benchmark
-    names.sort(key=lambda name: name == "torch")
+    names.sort(key=["triton_fused", "triton", "torch"].index)
     found: dict[str, Callable[[Problem], Tensor]] = {}
     for topology in ("rnnt", "monotonic"):
         for name in names:
             found[f"fused {topology}, {name}"] = partial(fused, topology=topology, backend=name)
-    if "triton" in names:
+    if "triton_fused" in names:
         for budget in (64, 128, 512, 1024):
-            what = f"fused rnnt, triton, {budget} MiB"
-            found[what] = partial(fused, topology="rnnt", backend="triton", budget=budget)
+            what = f"fused rnnt, triton_fused, {budget} MiB"
+            found[what] = partial(fused, topology="rnnt", backend="triton_fused", budget=budget)
     found["torchaudio, logits"] = torchaudio_loss
     if importlib.util.find_spec("warp_rnnt") is not None and cuda:
         found["warp_rnnt, logits"] = warp_rnnt

@@ -16,7 +16,7 @@ packages=(
     attrs click cloudpickle cython einops filelock huggingface-hub hypothesis jinja2 joblib
     lazy-loader matplotlib ninja opt-einsum packaging pandas pip protobuf psutil pyarrow
     python-dateutil pyyaml regex requests scikit-learn setuptools tabulate tensorboard
-    threadpoolctl tqdm transformers==5.17.0 typing-extensions xxhash
+    msgpack threadpoolctl tqdm transformers==5.17.0 typing-extensions xxhash
 )
 
 make setup

@@ -24,6 +24,7 @@ import shlex
 import signal
 import socket
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,11 +46,21 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def hide_gpus(environment: MutableMapping[str, str]) -> None:
+    """Let no program of the server see a GPU: none was asked for (progressive.sh).
+
+    Imports look at GPUs, and once they have, torch refuses to look again in a forked child, even
+    for the version of cuDNN that ESPnet logs.
+    """
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def main(command_line: list[str] | None = None) -> None:
     arguments = get_parser().parse_args(command_line)
     parent = os.getppid()
     os.setsid()  # signals of the terminal go to the client, which forwards them
     die_with_parent(parent)
+    hide_gpus(os.environ)
     listener = listen(arguments.folder)
     for module in arguments.modules:
         __import__(module)

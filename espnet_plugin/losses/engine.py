@@ -30,7 +30,15 @@ def torch_engine() -> Engine:
 
 
 def triton_engine() -> Engine:
-    """Triton kernels; imports Triton."""
+    """Triton kernels for rows and recursion; imports Triton."""
+    from espnet_plugin.lattice import triton_recursion
+    from espnet_plugin.losses.triton_rows import TritonRows
+
+    return Engine(TritonRows(), triton_recursion.accumulate, TorchHidden)
+
+
+def triton_fused_engine() -> Engine:
+    """Kernels for the hidden layer as well."""
     from espnet_plugin.lattice import triton_recursion
     from espnet_plugin.losses.triton_hidden import TritonHidden
     from espnet_plugin.losses.triton_rows import TritonRows

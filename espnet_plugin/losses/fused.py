@@ -14,7 +14,7 @@ from torch import Tensor
 
 from espnet_plugin.losses import inputs
 from espnet_plugin.losses.backends import resolve_backend
-from espnet_plugin.losses.engine import Engine, torch_engine, triton_engine
+from espnet_plugin.losses.engine import Engine, torch_engine, triton_engine, triton_fused_engine
 from espnet_plugin.losses.full_sum import check_full_sum_inputs, full_sum_loss
 from espnet_plugin.losses.fused_function import FusedFullSum, FusedOptions
 from espnet_plugin.losses.joint_inputs import Activation
@@ -23,7 +23,7 @@ from espnet_plugin.losses.reduction import check_infeasible, check_reduction, re
 from espnet_plugin.losses.restriction import Restriction
 from espnet_plugin.nn import JointNetwork
 
-_ENGINES = {"torch": torch_engine, "triton": triton_engine}
+_ENGINES = {"torch": torch_engine, "triton": triton_engine, "triton_fused": triton_fused_engine}
 
 
 def fused_full_sum_loss(

@@ -11,8 +11,6 @@ Import this module only where Triton is installed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -25,7 +23,7 @@ _TILE = {"STEPS": 16, "BLOCK": 128}  # cells and units that a backward program h
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _tanh(x: Any) -> Any:
+def _tanh(x):  # type: ignore
     """tanh by one exponential; its absolute error is the rounding of 1."""
     return 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Seconds that a GPU waits for each operation that Python sends it, where operations are short: an
-#: assumption. Small batches are bound by it on any fast GPU.
-LAUNCH_SECONDS = 1e-5
+#: Seconds that a training step takes for each operation that torch dispatches, where operations are
+#: short. Small batches are bound by it on any fast GPU. Measured: 35 to 47 us in the paper's stages
+#: at the paper's batches under bfloat16 (H100, 2026-11-27, benchmarks/RESULTS_gpu.md).
+LAUNCH_SECONDS = 4e-5
 #: Share of the peak that training is assumed to reach; a probe on the GPU itself replaces it. That
 #: of fp32 gives the paper's two to three weeks on a GPU of its time (docs/scale.md); the faster
 #: units have smaller ones, because only products gain from them, no norm, softmax or dropout.

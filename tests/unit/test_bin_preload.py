@@ -96,6 +96,26 @@ def test_arguments_folder_environment_streams_and_modules(
     assert err == "to stderr\n"
 
 
+def test_what_the_server_imports_sees_no_gpu(tmp_path: Path) -> None:
+    """An import that looks at a GPU makes torch refuse CUDA, cuDNN's version too, in all forks."""
+    (tmp_path / "looks.py").write_text(
+        "import os, pathlib\n"
+        "pathlib.Path('seen').write_text(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "espnet_plugin.bin.preload", str(tmp_path), "--modules", "looks"],
+        cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "0"},
+    )
+    try:
+        await_that((tmp_path / "seen").exists)
+        await_that((tmp_path / "python").exists)
+        assert (tmp_path / "seen").read_text() == "''"
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize(("argument", "status"), [("0", 0), ("3", 3), ("raise", 1)])
 def test_exit_status(
     tmp_path: Path, server: subprocess.Popen[bytes], argument: str, status: int

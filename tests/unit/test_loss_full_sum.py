@@ -85,7 +85,9 @@ def test_value_and_gradient_equal_enumeration(blank: int, topology: str, reducti
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-@pytest.mark.parametrize("backend", sorted({"auto", *available_backends()} - {"triton"}))
+@pytest.mark.parametrize(
+    "backend", sorted({"auto", *available_backends()} - {"triton", "triton_fused"})
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_backends_and_dtypes(topology: str, backend: str, dtype: torch.dtype) -> None:
     if backend == "warp_rnnt" or (backend == "torchaudio" and topology == "monotonic"):

@@ -173,9 +173,10 @@ def test_fused_loss_equals_torch(topology: str, dtype: torch.dtype) -> None:
 
 
 @runs_kernels
+@pytest.mark.parametrize("backend", ["triton", "triton_fused"])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_fused_loss_in_many_chunks(topology: str, dropout: float) -> None:
+def test_fused_loss_in_many_chunks(backend: str, topology: str, dropout: float) -> None:
     """Chunks that end within a frame and a sequence, a joint wider than a tile, and dropout."""
     torch.manual_seed(6)
     joint = JointNetwork(4, 4, 140, 20, dropout=dropout).to(DEVICE)
@@ -198,11 +199,12 @@ def test_fused_loss_in_many_chunks(topology: str, dropout: float) -> None:
         )
         return [loss, *torch.autograd.grad(loss, [*leaves, *joint.parameters()])]
 
-    found = run("triton", 1)  # the smallest chunks, of 16 cells
+    found = run(backend, 1)  # the smallest chunks, of 16 cells
     for ours, theirs in zip(found, run("torch", None), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
-    for once, again in zip(found, run("triton", 1), strict=True):
-        assert torch.equal(once, again)
+    if backend == "triton_fused" or DEVICE == "cpu":  # the others add up atomically on a GPU
+        for once, again in zip(found, run(backend, 1), strict=True):
+            assert torch.equal(once, again)
 
 
 @runs_kernels

@@ -94,6 +94,15 @@ BACKENDS: dict[str, Backend] = {
             _ALL_OPTIONS,
         ),
         Backend(
+            "triton_fused",
+            f"{_HERE}.triton_backend",
+            "triton",
+            "pip install triton (it comes with torch for CUDA on Linux)",
+            _BOTH,
+            ("cuda",),
+            _ALL_OPTIONS,
+        ),
+        Backend(
             "torchaudio",
             f"{_HERE}.torchaudio_backend",
             "torchaudio",
@@ -113,7 +122,10 @@ BACKENDS: dict[str, Backend] = {
     )
 }
 
-# Best first; ``auto`` takes the first that serves the call.
+# Best first; ``auto`` takes the first that serves the call. On a GPU only what was checked there:
+# values and gradients of ``triton`` and ``torch`` against float64, H100, 2026-11-27
+# (benchmarks/RESULTS_gpu.md). ``triton_fused`` ran under the interpreter and was compiled for
+# Hopper, but has not run on a GPU yet.
 _PREFERENCE = ("triton", "torch")
 
 
