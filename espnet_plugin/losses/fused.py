@@ -103,8 +103,8 @@ def fused_full_sum_loss(
         )
     encoder_out = inputs.without_padding(encoder_out, encoder_lengths)
     prediction_out = inputs.without_padding(prediction_out, target_lengths.long() + 1)
-    encoder = joint.encoder_proj(encoder_out)  # [B, T, J]
-    prediction = joint.prediction_proj(prediction_out)  # [B, S+1, J]
+    encoder = joint.project_encoder(encoder_out)  # [B, T, J]
+    prediction = joint.project_prediction(prediction_out)  # [B, S+1, J]
     if encoder.shape[0] == 0:
         return reduce_path_losses(encoder.sum((1, 2)), reduction, infeasible)
     labels = inputs.clean_targets(targets, target_lengths, blank)

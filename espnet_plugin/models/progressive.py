@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from espnet_plugin.models.batch import Batch, EncoderOutput
 from espnet_plugin.models.criteria import Criterion, FullSumCriterion
 from espnet_plugin.models.decoders import PredictionDecoder
+from espnet_plugin.models.encoder_greedy import best_symbols
 from espnet_plugin.models.error_rates import ErrorRates
 from espnet_plugin.models.nbest_data import unpack_nbest
+from espnet_plugin.models.specaug import masks_windows
+from espnet_plugin.models.subsampling import measure_subsampling
 from espnet_plugin.nn.alignment import label_states, stretch_alignment
 from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
+from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
 from espnet_plugin.search.greedy import greedy_search
@@ -35,6 +39,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         topology: "monotonic" (the paper's, one label or blank per frame) or "rnnt".
         joint_conf: keyword arguments of `JointNetwork` except the sizes it gets from the model.
         freeze_batch_norm: keep batch-norm statistics as they are (stages 2 and 3).
+        broadcast_dropout: one dropout mask for the whole batch and all frames (RETURNN's default)
+            in encoder, prediction network and the joint network's input, not in attention weights.
         report_wer: greedy WER and CER of every validation batch in the log.
 
     Raises:
@@ -53,6 +59,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         topology: str = "monotonic",
         joint_conf: dict[str, Any] | None = None,
         freeze_batch_norm: bool = False,
+        broadcast_dropout: bool = False,
         report_wer: bool = True,
         report_cer: bool = True,
         **kwargs: Any,
@@ -94,6 +101,9 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         self.intermediate_output = nn.ModuleList(
             nn.Linear(encoder_size, vocab_size) for _ in layers
         )
+        if broadcast_dropout:
+            for part in (self.encoder, self.decoder, self.joint_network.input_dropouts):
+                share_masks(part, apart=("self_attn", "attn"))
         # ESPnet's own Speech2Text then decodes the standard topology with ESPnet's own search.
         self.use_transducer_decoder = topology == "rnnt"
         self.criterion: Criterion = FullSumCriterion()
@@ -131,8 +141,13 @@ class ProgressiveTransducerModel(ESPnetASRModel):
 
     # ---- features and encoder ----------------------------------------------------------------
 
-    def features(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def features(
+        self, speech: Tensor, speech_lengths: Tensor, masks: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Front-end, normalisation, augmentation: -> [B, T', F] and lengths.
+
+        Args:
+            masks: False leaves SpecAugment's masks to whoever cuts the features into windows.
 
         Unlike ESPnet, which masks before normalising, augmentation comes last: a mask is then the
         mean of the feature and not an outlier.
@@ -143,7 +158,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             if self.normalize is not None:
                 feats, lengths = self.normalize(feats, lengths)
             if self.specaug is not None and self.training:
-                feats, lengths = self.specaug(feats, lengths)
+                augment = self.specaug if masks else self.specaug.distort
+                feats, lengths = augment(feats, lengths)
         return feats, lengths
 
     def encode_features(self, feats: Tensor, lengths: Tensor) -> EncoderOutput:
@@ -181,26 +197,15 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             self._subsampling = self._probe_subsampling()
         return self._subsampling
 
-    @torch.no_grad()
     def _probe_subsampling(self) -> Subsampling:
         was_training = self.training
         self.eval()
-        parameter = next(self.encoder.parameters())
-        size = self._feature_size()
-        lengths = torch.arange(200, 264, device=parameter.device)
-        feats = torch.zeros(len(lengths), 263, size, device=parameter.device, dtype=parameter.dtype)
-        frames = self.encode_features(feats, lengths).lengths.tolist()
+        found = measure_subsampling(
+            self.encoder,
+            lambda feats, lengths: self.encode_features(feats, lengths).lengths,
+            self._feature_size(),
+        )
         self.train(was_training)
-        steps = [i for i in range(1, len(frames)) if frames[i] != frames[i - 1]]
-        factor = steps[1] - steps[0] if len(steps) > 1 else 0
-        offset = int(lengths[steps[0]]) - factor * frames[steps[0]] if factor else 0
-        found = Subsampling(max(factor, 1), offset)
-        if factor < 1 or frames != [found.encoder_frames(n) for n in lengths.tolist()]:
-            raise ValueError(
-                f"{type(self.encoder).__name__} maps feature frames {lengths.tolist()[:9]}... to "
-                f"{frames[:9]}... encoder frames, which is no constant subsampling; chunked "
-                "training needs one (set loss_conf.chunk_size to 0)"
-            )
         return found
 
     def _feature_size(self) -> int:
@@ -240,7 +245,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         text = text[:, : text_lengths.max()].clamp(min=0)
         utt_ids = list(kwargs.get("utt_id") or map(str, range(len(text))))
         self._check_needs(kwargs)
-        feats, feats_lengths = self.features(speech, speech_lengths)
+        feats, feats_lengths = self.features(speech, speech_lengths, not self._masks_windows())
         if "alignment" in self.criterion.needs:
             batch = self._aligned_batch(feats, feats_lengths, text, text_lengths, utt_ids, kwargs)
         else:
@@ -263,6 +268,10 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             (loss, stats, weight.to(loss.device)), loss.device
         )
         return result
+
+    def _masks_windows(self) -> bool:
+        """Whether SpecAugment comes after the cut into windows."""
+        return self.training and masks_windows(self.specaug, self.criterion.chunking)
 
     def _check_needs(self, data: dict[str, Any]) -> None:
         for name in self.criterion.needs:
@@ -299,8 +308,12 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         states = label_states(alignment, self.blank_id)
         if chunking is None:
             return Batch(encoder, text, text_lengths, utt_ids, alignment, states)
-        chunks = chunk_index(frames.tolist(), chunking.size, chunking.hop, feats.device)
+        chunks = chunk_index(
+            frames.tolist(), chunking.size, chunking.hop, feats.device, chunking.tail
+        )
         cut, cut_lengths = cut_features(feats, feats_lengths, chunks, sub, chunking.size)
+        if self._masks_windows():
+            cut = self.specaug.mask(cut, cut_lengths)
         encoder = self.encode_features(cut, cut_lengths)
         width = encoder.frames.size(1)
         symbols = cut_frames(alignment, chunks, chunking.size)[:, :width]
@@ -380,18 +393,5 @@ class ProgressiveTransducerModel(ESPnetASRModel):
 
         An aligner trained with label loops has its repetitions merged.
         """
-        scores, best = self.encoder_logits(frames).log_softmax(-1).max(-1)  # [B, T]
         loops = getattr(self.criterion, "topology", "monotonic") == "ctc"
-        out = []
-        for row, score, length in zip(
-            best.tolist(), scores.tolist(), lengths.tolist(), strict=True
-        ):
-            symbols = row[:length]
-            kept = [
-                symbol
-                for index, symbol in enumerate(symbols)
-                if symbol != self.blank_id
-                and not (loops and index and symbols[index - 1] == symbol)
-            ]
-            out.append((kept, sum(score[:length])))
-        return out
+        return best_symbols(self.encoder_logits(frames), lengths, self.blank_id, loops)

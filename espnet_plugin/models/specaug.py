@@ -9,6 +9,7 @@ import torch
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from torch import Tensor
 
+from espnet_plugin.models.criteria.base import Chunking
 from espnet_plugin.nn.augment import frequency_warp, random_masks, time_stretch
 
 
@@ -75,8 +76,11 @@ class ProgressiveSpecAug(AbsSpecAug):
         """x [B, T', F] -> augmented x [B, T'', F] and its lengths (T'' != T' with a stretch)."""
         if x_lengths is None:
             x_lengths = torch.full((x.size(0),), x.size(1), dtype=torch.long, device=x.device)
-        strength = 0.5 if float(self.steps) < self.warmup_steps else 1.0
-        self.steps += 1
+        x, x_lengths = self.distort(x, x_lengths)
+        return self.mask(x, x_lengths), x_lengths
+
+    def distort(self, x: Tensor, x_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """All but the masks: stretch, warp and noise; of whole utterances [B, T', F]."""
         if self.time_stretch is not None:
             low, high = self.time_stretch
             factor = low + (high - low) * float(torch.rand(()))
@@ -87,7 +91,13 @@ class ProgressiveSpecAug(AbsSpecAug):
             x = frequency_warp(x, factors.to(x.device))
         if self.noise_std > 0:
             x = x + self.noise_std * torch.randn_like(x)
-        return self._mask(x, x_lengths, strength), x_lengths
+        return x, x_lengths
+
+    def mask(self, x: Tensor, x_lengths: Tensor) -> Tensor:
+        """Masks of each row of [B, T', F], utterances or windows of them; one training step."""
+        strength = 0.5 if float(self.steps) < self.warmup_steps else 1.0
+        self.steps += 1
+        return self._mask(x, x_lengths, strength)
 
     def _counts(self, most: Tensor, strength: float) -> Tensor:
         """Number of masks, uniform in 1..strength·most (0 where that is below one)."""
@@ -108,3 +118,18 @@ class ProgressiveSpecAug(AbsSpecAug):
             mask = random_masks(width, counts, self.freq_mask_width, channels, None)  # [B, F]
             x = x.masked_fill(mask[:, None, :], 0.0)
         return x
+
+
+def masks_windows(specaug: AbsSpecAug | None, chunking: Chunking | None) -> bool:
+    """Whether masks are drawn for windows after the cut instead of for whole utterances.
+
+    Raises:
+        ValueError: ESPnet's own SpecAugment, whose masks come with what changes the time axis.
+    """
+    if specaug is None or chunking is None or not chunking.augment:
+        return False
+    if not isinstance(specaug, ProgressiveSpecAug):
+        raise ValueError(
+            f"loss_conf.chunk_specaug needs specaug: progressive, not {type(specaug).__name__}"
+        )
+    return True

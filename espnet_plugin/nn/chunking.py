@@ -47,8 +47,14 @@ class Chunks:
     size: Tensor
 
 
-def chunk_index(encoder_frames: list[int], window: int, hop: int, device: torch.device) -> Chunks:
+def chunk_index(
+    encoder_frames: list[int], window: int, hop: int, device: torch.device, tail: bool = False
+) -> Chunks:
     """Windows of `window` frames every `hop` frames; the last one ends with the utterance.
+
+    Args:
+        tail: go on until a window would begin beyond the utterance, as RETURNN does: the last
+            windows then hold nothing that the one before them does not.
 
     Raises:
         ValueError: unless 0 < hop <= window.
@@ -60,7 +66,8 @@ def chunk_index(encoder_frames: list[int], window: int, hop: int, device: torch.
         start = 0
         while True:
             rows.append((utterance, start, min(window, frames - start)))
-            if start + window >= frames:
+            end = start + (hop if tail else window)
+            if end >= frames:
                 break
             start += hop
     index = torch.tensor(rows, dtype=torch.long, device=device)  # [C, 3]

@@ -21,7 +21,12 @@ class VGGSubsampling(Conv2dSubsampling):
     """
 
     def __init__(
-        self, input_size: int, channels: list[int], output_size: int, pos_enc: nn.Module
+        self,
+        input_size: int,
+        channels: list[int],
+        output_size: int,
+        pos_enc: nn.Module,
+        dropout: float = 0.0,
     ) -> None:
         nn.Module.__init__(self)
         if len(channels) != 3 or min(channels) < 1:
@@ -36,6 +41,7 @@ class VGGSubsampling(Conv2dSubsampling):
             ]
         )
         self.out = nn.Linear(third * -(-input_size // 2), output_size)
+        self.dropout = nn.Dropout(dropout)
         self.pos_enc = pos_enc
 
     def forward(
@@ -53,7 +59,7 @@ class VGGSubsampling(Conv2dSubsampling):
                 x = self.pool(x)
             elif mask is not None:
                 mask = mask[:, :, ::2]
-        x = self.out(x.transpose(1, 2).flatten(2))  # [B, T, D]
+        x = self.dropout(self.out(x.transpose(1, 2).flatten(2)))  # [B, T, D]
         return self.pos_enc(x), mask
 
 
@@ -94,6 +100,7 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         input_size: F.
         vgg_channels: channels of the three convolutions (paper: 32, 64, 64).
         conv_first: convolution module before self-attention (paper) or after (ESPnet).
+        input_dropout: on the front-end's output; positional_dropout_rate drops positions as well.
         others: ESPnet's ConformerEncoder's, except input_layer, which is the VGG front-end.
 
     Raises:
@@ -105,6 +112,7 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         input_size: int,
         vgg_channels: list[int] | tuple[int, ...] = (32, 64, 64),
         conv_first: bool = True,
+        input_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         if "input_layer" in kwargs:
@@ -119,7 +127,9 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         super().__init__(input_size, input_layer="conv2d", **kwargs)
         size = self.output_size()
         positions = dict(self.named_modules())["embed.pos_enc"]
-        self.embed: nn.Module = VGGSubsampling(input_size, list(vgg_channels), size, positions)
+        self.embed: nn.Module = VGGSubsampling(
+            input_size, list(vgg_channels), size, positions, input_dropout
+        )
         if not conv_first:
             return
         for index, layer in enumerate(self.encoders):

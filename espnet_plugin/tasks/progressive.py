@@ -21,6 +21,7 @@ from espnet_plugin.models.criteria import (
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.tasks import registry
+from espnet_plugin.tasks.clip_elements import clip_elements
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
 loss_choices = ClassChoices(
@@ -61,6 +62,14 @@ class ProgressiveASRTask(ASRTask):
             + ", ".join(accelerator_names()),
         )
 
+        parser.add_argument(
+            "--grad_clip_value",
+            type=float,
+            default=None,
+            help="Every element of the gradient is clipped to this magnitude before an update, as "
+            "RETURNN's gradient_clip does; after --grad_clip, the norm's limit",
+        )
+
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         """ESPnet's and what the viterbi and mbr stages need."""
@@ -95,6 +104,9 @@ class ProgressiveASRTask(ASRTask):
         )
         model.accelerators = AttachedAccelerators(options, host)  # type: ignore[assignment]
         optimizers: list[torch.optim.Optimizer] = super().build_optimizers(args, model)
+        value = getattr(args, "grad_clip_value", None)
+        if value is not None:
+            clip_elements(optimizers, value)
         return optimizers
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from espnet_plugin.losses import full_sum_loss, viterbi_loss
+from espnet_plugin.models.specaug import ProgressiveSpecAug
 from espnet_plugin.nn.alignment import label_states
 
 TOKENS = ["<blank>", "<unk>", "<space>", "a", "b", "c", "<sos/eos>"]
@@ -223,6 +224,40 @@ def test_parts_of_a_batch_add_up_by_their_weights(loss, conf, make):
     for one, other in zip(gradient(whole), gradient(joined), strict=True):
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_windows_are_masked_by_themselves():
+    conf = {"chunk_size": 4, "chunk_hop": 2, "chunk_specaug": True}
+    model, batch = build("viterbi", conf).train(), aligned()
+    model.specaug = ProgressiveSpecAug(
+        max_freq_masks=0, time_mask_width=4, frames_per_time_mask=2, warmup_steps=0
+    )
+    seen = []
+    encode_features = model.encode_features
+
+    def keep(feats, lengths):
+        seen.append((feats, lengths))
+        return encode_features(feats, lengths)
+
+    model.subsampling()
+    model.encode_features = keep
+    model(**batch)
+    ((windows, lengths),) = seen
+    assert float(model.specaug.steps) == 1.0
+    assert lengths.tolist() == [16] * 8 + [9] and windows.shape == (9, 16, 8)
+    # the second window begins 2 encoder frames, 8 features after the first
+    common = windows[0, 8:], windows[1, :8]
+    masked = [(part == 0).all(1) for part in common]
+    for part, hidden in zip(common, masked, strict=True):
+        torch.testing.assert_close(part[~hidden], batch["speech"][0, 8:16][~hidden])
+    assert not torch.equal(*masked)  # drawn apart; with this seed they differ
+
+
+def test_espnets_specaug_cannot_mask_windows():
+    model = build("viterbi", {"chunk_size": 4, "chunk_hop": 2, "chunk_specaug": True}).train()
+    model.specaug = torch.nn.Identity()
+    with pytest.raises(ValueError, match="specaug: progressive"):
+        model(**aligned())
 
 
 def test_labels_of_chunks_are_those_inside():

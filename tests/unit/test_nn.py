@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from espnet_plugin.losses import full_sum_loss, fused_full_sum_loss
 from espnet_plugin.nn import FeedForwardPrediction, JointNetwork, LSTMPrediction
 from espnet_plugin.nn.alignment import label_states, stretch_alignment
 from espnet_plugin.nn.augment import frequency_warp, random_masks, time_stretch
 from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
+from espnet_plugin.nn.dropout import BroadcastDropout
+from espnet_plugin.tasks.clip_elements import clip_elements
 
 NETWORKS = [
     lambda: FeedForwardPrediction(7, 4, 6, num_layers=2, context=1),
@@ -91,6 +94,51 @@ def test_chunks_cover_every_frame_and_carry_their_features():
         assert cut[row, 0, 0] == 4 * int(chunks.start[row])
         seen[utt].update(numbers[row, :size].tolist())
     assert [len(s) for s in seen] == frames
+
+
+def test_tails_are_windows_at_every_hop():
+    chunks = chunk_index([10, 3, 4], window=4, hop=2, device=torch.device("cpu"), tail=True)
+    assert chunks.start.tolist() == [0, 2, 4, 6, 8, 0, 2, 0, 2]
+    assert chunks.size.tolist() == [4, 4, 4, 4, 2, 3, 1, 4, 2]
+    assert chunks.utterance.tolist() == [0] * 5 + [1] * 2 + [2] * 2
+
+
+def test_a_broadcast_mask_is_one_for_the_batch_and_keeps_the_mean():
+    torch.manual_seed(1)
+    drop = BroadcastDropout(0.25)
+    x = torch.rand(3, 5, 4000) + 1.0
+    factors = drop(x) / x
+    kept = factors[0, 0] > 0
+    assert ((factors > 0) == kept).all()
+    torch.testing.assert_close(factors[:, :, kept], torch.full((3, 5, int(kept.sum())), 1 / 0.75))
+    assert abs(float(kept.float().mean()) - 0.75) < 5 * (0.25 * 0.75 / 4000) ** 0.5
+    assert drop.eval()(x) is x
+
+
+def test_joint_drops_its_inputs_alike_in_the_fused_loss():
+    joint = JointNetwork(5, 6, 7, 4, encoder_dropout=0.4, prediction_dropout=0.3).double()
+    encoder, prediction = torch.randn(1, 4, 5).double(), torch.randn(1, 3, 6).double()
+    targets, frames, labels = torch.tensor([[1, 2]]), torch.tensor([4]), torch.tensor([2])
+    torch.manual_seed(7)
+    logits = joint(encoder[:, :, None], prediction[:, None])
+    expected = full_sum_loss(logits, targets, frames, labels)
+    torch.manual_seed(7)
+    fused = fused_full_sum_loss(encoder, prediction, joint, targets, frames, labels)
+    torch.testing.assert_close(fused, expected)
+    assert not torch.allclose(fused, fused_full_sum_loss(
+        encoder, prediction, joint.eval(), targets, frames, labels
+    ))  # fmt: skip
+
+
+def test_elements_are_clipped_before_the_step():
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    clip_elements([optimizer], 0.5)
+    weight.grad = torch.tensor([2.0, -0.25, -7.0])
+    optimizer.step()
+    assert weight.tolist() == [-0.5, 0.25, 0.5]
+    with pytest.raises(ValueError, match="grad_clip_value"):
+        clip_elements([optimizer], 0.0)
 
 
 def test_chunking_needs_a_hop_within_the_window():

@@ -8,6 +8,7 @@ device, where they cost neither memory nor time.
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import yaml
 
 from espnet_plugin.data.lm_spec import lm_specs
 from espnet_plugin.data.token_list import write_token_list
+from espnet_plugin.nn.chunking import chunk_index
+from espnet_plugin.nn.dropout import BroadcastDropout
+from espnet_plugin.planning.batches import epoch_batches
+from espnet_plugin.planning.data_size import assumed
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.data_jobs import job_checks
 from espnet_plugin.stages.options import RunOptions
@@ -151,23 +156,30 @@ def test_stages_train_as_in_the_paper(recipe: str) -> None:
     stages = paper_plan(recipe)
     assert tuple(stages) == STAGES
     frames = {name: s.options["batch_bins"] / HOP[recipe] for name, s in stages.items()}
-    assert frames == {"align": 15000, "viterbi": 15000, "full_sum": 3000, "mbr": 2000}
+    # viterbi's are windows, see test_updates_of_viterbi
+    viterbi = {"librispeech": 6375, "swbd": 6250}[recipe]
+    assert frames == {"align": 15000, "viterbi": viterbi, "full_sum": 3000, "mbr": 2000}
     assert [stages[n].options.get("accum_grad", 1) for n in STAGES] == [1, 1, 3, 8]
     assert tuple(stages[n].options["max_epoch"] for n in STAGES[1:]) == EPOCHS[recipe]
-    assert [stages[n].options["grad_clip"] for n in STAGES] == [20.0, 20.0, 1e9, 1e9]
+    # no limit on the norm; elements of viterbi's at 20 on the sum over 3,750 encoder frames
+    assert [stages[n].options["grad_clip"] for n in STAGES] == [1e9] * 4
+    elements = [stages[n].options.get("grad_clip_value") for n in STAGES]
+    assert elements == [None, pytest.approx(20 / 3750, rel=0.01), None, None]
     frozen = [stages[n].options["model_conf"].get("freeze_batch_norm", False) for n in STAGES]
     assert frozen == [False, False, True, True]
     later = 0.25 if recipe == "swbd" else 0.1
     dropout = [stages[n].options["encoder_conf"]["dropout_rate"] for n in STAGES]
     assert dropout == [0.1, 0.1, later, 0.25]
-    joint = [stages[n].options["model_conf"]["joint_conf"].get("dropout", 0.0) for n in STAGES]
-    assert joint == [0.0, 0.0, 0.25 if recipe == "swbd" else 0.0, 0.25]
     assert stages["viterbi"].options["loss_conf"] == {
         "label_smoothing": 0.2, "boost": 5.0, "encoder_scale": 1.0, "intermediate_scale": 0.3,
-        "focal": 1.0, "chunk_size": 64, "chunk_hop": 32, "normalization": "frames",
+        "focal": 1.0, "chunk_size": 64, "chunk_hop": 32, "chunk_tail": True,
+        "chunk_specaug": True, "normalization": "frames",
     }  # fmt: skip
-    assert stages["full_sum"].options["loss_conf"] == {"max_frames": 600}
-    assert stages["mbr"].options["loss_conf"] == {"scale": 2.5, "ce_scale": 0.05}
+    assert stages["full_sum"].options["loss_conf"] == {"max_frames": 600, "normalization": "frames"}
+    assert stages["mbr"].options["loss_conf"] == {
+        "scale": 2.5, "ce_scale": 0.05, "normalization": "frames",
+    }  # fmt: skip
+    assert stages["align"].options["loss_conf"]["normalization"] == "frames"
     assert stages["mbr"].options["specaug"] is None
     masks = stages["viterbi"].options["specaug_conf"]
     assert masks == {
@@ -177,6 +189,58 @@ def test_stages_train_as_in_the_paper(recipe: str) -> None:
     config = load_pipeline_config(RECIPES[recipe] / "train_progressive.yaml")
     assert config.alignment["prior_scale"] == 0.3
     assert config.nbest["nbest"] == 4
+
+
+#: hours of speech, utterances; updates of the source's viterbi stage (2,450 steps x 400 sub-epochs,
+#: 2,850 x 300).
+CORPORA = {"librispeech": (960.9, 281_241, 980_000), "swbd": (300.0, 251_163, 855_000)}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_updates_of_viterbi(recipe: str, tmp_path: Path) -> None:
+    hours, utterances, updates = CORPORA[recipe]
+    options = RunOptions(tmp_path, tmp_path, tmp_path, tmp_path, fs=HOP[recipe] * 100)
+    size = assumed(hours, hours * 3600 / utterances, 10.0, 81, options)
+    stage = paper_plan(recipe)["viterbi"].options
+    batches = epoch_batches(size, stage).count
+    assert batches * stage["max_epoch"] == pytest.approx(updates, rel=0.06)
+    conf = stage["loss_conf"]
+    frames = [-(-int(length) // (4 * HOP[recipe])) for length in size.lengths]
+    # every 50th will do
+    cut = chunk_index(
+        frames[::50], conf["chunk_size"], conf["chunk_hop"], torch.device("cpu"), conf["chunk_tail"]
+    )
+    windows = 50 * len(cut.start) / batches
+    assert 256 * windows == pytest.approx(15000, rel=0.06)  # feature frames through the encoder
+
+
+def dropouts(model: torch.nn.Module) -> dict[str, list[float]]:
+    """Rates of the dropout modules of a model that are not 0, by place."""
+    found: dict[str, list[float]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and module.p:
+            place = re.sub(r"encoders\.\d+", "block", name)
+            assert isinstance(module, BroadcastDropout) == ("self_attn" not in place), name
+            found.setdefault(place, []).append(module.p)
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", STAGES)
+def test_dropout_is_where_the_source_has_it(recipe: str, name: str, tmp_path: Path) -> None:
+    model, _ = build(parse(paper_plan(recipe)[name], LABELS[recipe], HOP[recipe] * 100, tmp_path))
+    rate = 0.25 if name == "mbr" or (name == "full_sum" and recipe == "swbd") else 0.1
+    block = [f"encoder.block.{part}" for part in (
+        "dropout", "feed_forward.dropout", "feed_forward_macaron.dropout", "self_attn.dropout",
+    )]  # fmt: skip
+    assert dropouts(model) == {
+        **dict.fromkeys(block, [rate] * 12),
+        "encoder.embed.dropout": [rate],  # the front-end's output
+        "decoder.prediction.embed_dropout": [rate],  # input of the first layer
+        "decoder.prediction.layers.2": [rate],  # of the second
+        "decoder.prediction.layers.5": [rate],  # of the joint network, the labels' side
+        "joint_network.input_dropouts.encoder": [rate],  # the encoder's side
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,17 @@ NORMALIZATIONS = ("sequences", "frames", "labels")
 
 @dataclass(frozen=True)
 class Chunking:
-    """Windows of `size` encoder frames every `hop` frames (method.md, stage 1: 64 and 32)."""
+    """Windows of `size` encoder frames every `hop` frames (method.md, stage 1: 64 and 32).
+
+    Attributes:
+        tail: see `chunk_index`.
+        augment: SpecAugment masks every window by itself, after the cut, not the utterance.
+    """
 
     size: int
     hop: int
+    tail: bool = False
+    augment: bool = False
 
 
 class Criterion(ABC):

@@ -28,6 +28,10 @@ class ViterbiCriterion(Criterion):
         focal: focal exponent of L_enc (paper: 1.0).
         chunk_size: encoder frames per training window (paper: 64); 0 trains on whole utterances.
         chunk_hop: encoder frames between windows (paper: 32).
+        chunk_tail: cut windows until the utterance's end, also those that the window before them
+            covers (RETURNN's way: one every chunk_hop frames).
+        chunk_specaug: SpecAugment masks every window by itself (the source's way) instead of the
+            utterance before it is cut. What changes the time axis stays with the utterance.
         normalization: see `Criterion`.
 
     Raises:
@@ -45,6 +49,8 @@ class ViterbiCriterion(Criterion):
         focal: float = 1.0,
         chunk_size: int = 64,
         chunk_hop: int = 32,
+        chunk_tail: bool = False,
+        chunk_specaug: bool = False,
         normalization: str = "sequences",
     ) -> None:
         super().__init__(normalization)
@@ -57,7 +63,10 @@ class ViterbiCriterion(Criterion):
         self.encoder_scale = encoder_scale
         self.intermediate_scale = intermediate_scale
         self.focal = focal
-        self.chunking = Chunking(chunk_size, chunk_hop) if chunk_size else None
+        if not chunk_size and (chunk_tail or chunk_specaug):
+            raise ValueError("chunk_tail and chunk_specaug need windows: set chunk_size")
+        windows = Chunking(chunk_size, chunk_hop, chunk_tail, chunk_specaug)
+        self.chunking = windows if chunk_size else None
 
     def _path_logits(self, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
         """Joint network on the path: [B', T, V]."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_plugin.nn.accelerators.base import Accelerator, Host
+from espnet_plugin.nn.dropout import BroadcastDropout
 
 _VALUES = 2**16
 
@@ -34,7 +35,13 @@ class FastDropout(Accelerator):
         """Gives the blocks' dropout modules another forward."""
         if next(host.model.parameters()).device.type != "cpu":
             return
-        found = [m for block in host.blocks for m in block.modules() if isinstance(m, nn.Dropout)]
+        found = [
+            module
+            for block in host.blocks
+            for module in block.modules()
+            # a mask for the whole batch costs nothing already
+            if isinstance(module, nn.Dropout) and not isinstance(module, BroadcastDropout)
+        ]
         if not found:
             raise ValueError("the encoder's blocks have no dropout")
         for module in found:
