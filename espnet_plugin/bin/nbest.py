@@ -23,6 +23,22 @@ def get_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__ or "", ("train_config", "model_file"))
     add_search_arguments(parser, searches=("beam", "lexicon"))
     parser.set_defaults(nbest=4)
+    add = parser.add_argument_group("lists").add_argument
+    add(
+        "--list_size",
+        type=int,
+        help="hypotheses taken from the search, of which the --nbest best with distinct labels are "
+        "kept; default: one more than --nbest, which homophones may leave short",
+    )
+    add(
+        "--riskless",
+        nargs="*",
+        default=[],
+        metavar="LABEL",
+        help="labels, such as those of noises, that the risk does not count",
+    )
+    add("--max_frames", type=int, help="longer utterances get no list (encoder frames)")
+    add("--max_labels", type=int, help="utterances with more labels get no list")
     return parser
 
 
@@ -66,6 +82,27 @@ def reference_words(args: argparse.Namespace) -> dict[str, list[str]]:
     return {key: value.split() for key, value in read_table(Path(paths[0])).items()}
 
 
+def label_numbers(names: Sequence[str], token_list: Sequence[str]) -> frozenset[int]:
+    """Numbers of labels.
+
+    Raises:
+        ValueError: naming those that the model does not have.
+    """
+    unknown = sorted(set(names) - set(token_list))
+    if unknown:
+        raise ValueError(f"--riskless {' '.join(unknown)}: no label of the model")
+    return frozenset(list(token_list).index(name) for name in names)
+
+
+def over_limits(args: argparse.Namespace, frames: int, labels: int) -> str | None:
+    """Why an utterance gets no list, and the mbr stage does not see it; None if it does."""
+    if args.max_frames is not None and frames > args.max_frames:
+        return f"{frames} encoder frames are more than --max_frames {args.max_frames}"
+    if args.max_labels is not None and labels > args.max_labels:
+        return f"{labels} labels are more than --max_labels {args.max_labels}"
+    return None
+
+
 def write_nbest(args: argparse.Namespace) -> None:
     """Writes `nbest` (text_int), `nbest_lm` and `nbest_risk` (text_float), and `skipped`."""
     from espnet_plugin.models.nbest_data import pack_nbest
@@ -77,7 +114,8 @@ def write_nbest(args: argparse.Namespace) -> None:
         logging.warning("ilm_scale %g: the paper's N-best lists are made without", args.ilm_scale)
     model, train_args = load_model(args)
     # One more than asked for, so that a list stays full where the reference is already in it.
-    search = make_searcher(args, model, train_args, args.nbest + 1)
+    search = make_searcher(args, model, train_args, max(args.nbest + 1, args.list_size or 0))
+    riskless = label_numbers(args.riskless, model.token_list)
     language = ListScores(args, model.token_list, next(model.parameters()).device)
     words = reference_words(args)
 
@@ -86,11 +124,14 @@ def write_nbest(args: argparse.Namespace) -> None:
         found = search(frames, lengths)
         for b, utt in enumerate(keys):
             labels = int(batch["text_lengths"][b])
+            if too_long := over_limits(args, int(lengths[b]), labels):
+                tables.skip(utt, too_long)
+                continue
             if model.topology == "monotonic" and labels > int(lengths[b]):
                 tables.skip(utt, f"{labels} labels do not fit {int(lengths[b])} encoder frames")
                 continue
             reference = batch["text"][b, :labels].tolist()
-            entries = make_nbest(found[b], reference, args.nbest)
+            entries = make_nbest(found[b], reference, args.nbest, riskless)
             tables.write(
                 utt,
                 " ".join(map(str, pack_nbest([list(entry.tokens) for entry in entries]))),

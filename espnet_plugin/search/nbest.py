@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from espnet_plugin.search.hypothesis import Hypothesis
@@ -28,12 +28,18 @@ class NbestEntry:
 
 
 def make_nbest(
-    hypotheses: Sequence[Hypothesis], reference: Sequence[int], size: int
+    hypotheses: Sequence[Hypothesis],
+    reference: Sequence[int],
+    size: int,
+    riskless: Collection[int] = (),
 ) -> list[NbestEntry]:
     """The ``size`` best distinct label sequences, the reference among them (method.md, stage 3).
 
     Duplicates keep their best-scored entry. A reference that is not in the list takes the place of
     the worst entry when the list is full, and is appended otherwise.
+
+    Args:
+        riskless: labels that the risk does not count on either side, such as those of noises.
 
     Raises:
         ValueError: ``size`` < 1.
@@ -41,11 +47,18 @@ def make_nbest(
     if size < 1:
         raise ValueError(f"an N-best list needs at least 1 entry, got {size}")
     wanted = tuple(reference)
+
+    def risk(tokens: tuple[int, ...]) -> int:
+        return label_risk(
+            [token for token in tokens if token not in riskless],
+            [token for token in wanted if token not in riskless],
+        )
+
     best: dict[tuple[int, ...], Hypothesis] = {}
     for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
         best.setdefault(hypothesis.tokens, hypothesis)
     kept = list(best.items())[:size]
-    entries = [NbestEntry(tokens, label_risk(tokens, wanted), h) for tokens, h in kept]
+    entries = [NbestEntry(tokens, risk(tokens), h) for tokens, h in kept]
     if wanted not in (entry.tokens for entry in entries):
         forced = NbestEntry(wanted, 0, best.get(wanted))
         entries = [*entries[: size - 1], forced]

@@ -154,6 +154,32 @@ def test_nbest_lists_of_stage_3_with_a_lexicon_and_a_word_model(job, tmp_path):
                 assert score == pytest.approx(expected, abs=1e-3)
 
 
+def test_nbest_limits_and_labels_without_risk(job, tmp_path, capsys):
+    from espnet_plugin.bin.nbest import main
+
+    _, options = job
+    swap = {"--asr_train_config": "--train_config", "--asr_model_file": "--model_file"}
+    given = [swap.get(option, option) for option in options]
+    given += ["--data_path_and_name_and_type", f"{job[0] / 'data/text'},text,text"]
+    labels = {utt: len(text) for utt, text in TEXTS.items()}
+    most = sorted(labels.values())[len(labels) // 2]
+    more = ["--max_labels", str(most), "--list_size", "12", "--riskless", "A", "<space>"]
+    assert main([*given, "--output_dir", str(tmp_path / "out"), *more]) == 0
+    lists, risks = (read_table(tmp_path / "out" / name) for name in ("nbest", "nbest_risk"))
+    assert set(lists) == {utt for utt, count in labels.items() if count <= most} < set(labels)
+    skipped = read_table(tmp_path / "out" / "skipped")
+    assert set(skipped) == set(labels) - set(lists)
+    assert all(f"--max_labels {most}" in why for why in skipped.values())
+    for utt, packed in lists.items():
+        reference = TEXTS[utt].count("B")  # what is left is Bs alone
+        entries = lists_of([int(v) for v in packed.split()])
+        others = [sum(TOKENS[t] not in ("A", "<space>") for t in entry) for entry in entries]
+        for risk, entry, rest in zip(risks[utt].split(), entries, others, strict=True):
+            if all(TOKENS[t] in ("A", "B", "<space>") for t in entry):
+                assert int(risk) == abs(rest - reference)
+    assert main([*given, "--output_dir", str(tmp_path / "bad"), "--riskless", "X"]) == 2
+
+
 def test_phonemes_without_a_lexicon_search(tmp_path):
     """Label-level search over phonemes: words by pronunciation, in the text, the CTM and the LM."""
     (tmp_path / "lexicon.txt").write_text("AB A B\nBA B A\nAH A\n")

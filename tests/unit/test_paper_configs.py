@@ -188,7 +188,11 @@ def test_stages_train_as_in_the_paper(recipe: str) -> None:
     }  # fmt: skip
     config = load_pipeline_config(RECIPES[recipe] / "train_progressive.yaml")
     assert config.alignment["prior_scale"] == 0.3
-    assert config.nbest["nbest"] == 4
+    wide = {"nbest": 4, "list_size": 200, "score_beam": 9.0, "max_frames": 435, "max_labels": 200}
+    assert {name: config.nbest[name] for name in wide} == wide
+    assert config.nbest["word_end_beam"] == pytest.approx(0.8 * 9.0)
+    noises = ["lau#", "nsn#", "spn#"] if recipe == "swbd" else None
+    assert config.nbest.get("riskless") == noises
 
 
 #: hours of speech, utterances; updates of the source's viterbi stage (2,450 steps x 400 sub-epochs,

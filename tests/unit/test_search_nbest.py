@@ -67,6 +67,13 @@ def test_make_nbest_drops_duplicates_and_forces_the_reference_in() -> None:
         make_nbest(found, [1], 0)
 
 
+def test_risk_may_leave_labels_out() -> None:
+    found = [hypothesis((1, 9, 2), -1), hypothesis((1, 2, 2), -2)]
+    plain = make_nbest(found, [9, 1, 2], 4)
+    assert [entry.risk for entry in plain] == [2, 2, 0]
+    assert [entry.risk for entry in make_nbest(found, [9, 1, 2], 4, {9})] == [0, 1, 0]
+
+
 def test_rescore_and_posteriors() -> None:
     found = [hypothesis((1,), -2.0), hypothesis((2,), -3.0)]
     again = rescore(found, [0.5, 2.0], ilm_scale=0.1, new_lm_scores=[[-5.0], [-1.0]])
