@@ -3,6 +3,7 @@
     python benchmarks/loss.py --shape 8,250,40,79            # time, all contestants interleaved
     python benchmarks/loss.py --shape 8,250,40,79 --memory   # peak extra memory, one process each
     python benchmarks/loss.py --growth                       # doubling B, T, S and V in turn
+    python benchmarks/loss.py --twice --threads 2 --shape 2,200,50,5000   # two at once on a machine
 
 Shapes are B,T,S,V; the joint has 640 units, encoder and prediction outputs 512 and 640. Times
 are medians over repeats in which the contestants take turns. On a CPU both wall-clock and the
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
+from benchmarks.together import report_together, wait_and_time
 from espnet_plugin.losses import (
     alignment_band,
     full_sum_loss,
@@ -189,6 +191,13 @@ def step(problem: Problem, name: str) -> None:
         torch.cuda.synchronize()
 
 
+def timed_step(problem: Problem, name: str) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of one step."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    step(problem, name)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
 def measure_time(
     problem: Problem, names: list[str], repeats: int
 ) -> dict[str, tuple[float, float]]:
@@ -198,9 +207,7 @@ def measure_time(
         step(problem, name)
     for _ in range(repeats):
         for name in names:
-            wall, cpu = time.perf_counter(), time.process_time()
-            step(problem, name)
-            seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+            seconds[name].append(timed_step(problem, name))
     return {
         name: (statistics.median(w for w, _ in runs), statistics.median(c for _, c in runs))
         for name, runs in seconds.items()
@@ -290,8 +297,8 @@ def report_growth(arguments: argparse.Namespace, names: list[str]) -> None:
                 print(f"| {name} | 2 {letter} | {factors} |", flush=True)
 
 
-def main() -> None:
-    """Command line."""
+def command_line() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="8,250,40,79", help="B,T,S,V")
     parser.add_argument("--losses", default="fused rnnt,fused monotonic,torchaudio,grid rnnt")
@@ -303,7 +310,15 @@ def main() -> None:
     parser.add_argument("--sharpness", type=float, default=1.0)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--twice", action="store_true", help="alone, and two processes at once")
     parser.add_argument("--one_memory", help=argparse.SUPPRESS)
+    parser.add_argument("--one_together", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Command line."""
+    parser = command_line()
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     batch, frames, labels, vocab_size = (int(n) for n in arguments.shape.split(","))
@@ -316,11 +331,19 @@ def main() -> None:
         problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
         print(f"{measure_memory(problem, arguments.one_memory):.1f}")
         return
+    if arguments.one_together:
+        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
+        wait_and_time(lambda: timed_step(problem, arguments.one_together), arguments.repeats)
+        return
     what = "" if arguments.growth else f"(B, T, S, V) = {shape}, "
     print(f"\n{what}{arguments.dtype}, sharpness {arguments.sharpness:g}; ", end="")
     print(machine(arguments.device, arguments.threads) + "\n")
     if arguments.growth:
         report_growth(arguments, names)
+    elif arguments.twice:
+        options = ["--shape", arguments.shape, "--threads", str(arguments.threads)]
+        options += ["--repeats", str(arguments.repeats), "--dtype", arguments.dtype]
+        report_together([*options, "--sharpness", str(arguments.sharpness)], names)
     elif arguments.memory:
         report_memory(arguments, shape, names)
     else:

@@ -17,16 +17,18 @@ class Engine:
         rows: log-softmax, gather and their gradient.
         recursion: see :func:`espnet_plugin.lattice.accumulate`.
         hidden: the fused loss's hidden layer.
+        threads: chunks of cells may be worked on side by side on a CPU.
     """
 
     rows: RowEngine
     recursion: Recursion
     hidden: MakeHidden
+    threads: bool
 
 
 def torch_engine() -> Engine:
     """Plain torch, any device."""
-    return Engine(TorchRows(), accumulate, TorchHidden)
+    return Engine(TorchRows(), accumulate, TorchHidden, threads=True)
 
 
 def triton_engine() -> Engine:
@@ -34,7 +36,7 @@ def triton_engine() -> Engine:
     from espnet_plugin.lattice import triton_recursion
     from espnet_plugin.losses.triton_rows import TritonRows
 
-    return Engine(TritonRows(), triton_recursion.accumulate, TorchHidden)
+    return Engine(TritonRows(), triton_recursion.accumulate, TorchHidden, threads=False)
 
 
 def triton_fused_engine() -> Engine:
@@ -43,4 +45,4 @@ def triton_fused_engine() -> Engine:
     from espnet_plugin.losses.triton_hidden import TritonHidden
     from espnet_plugin.losses.triton_rows import TritonRows
 
-    return Engine(TritonRows(), triton_recursion.accumulate, TritonHidden)
+    return Engine(TritonRows(), triton_recursion.accumulate, TritonHidden, threads=False)

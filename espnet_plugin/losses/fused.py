@@ -64,7 +64,8 @@ def fused_full_sum_loss(
         fastemit_lambda: as for :func:`full_sum_loss`.
         delay_penalty: as for :func:`full_sum_loss`.
         restriction: as for :func:`full_sum_loss`; cells outside are not computed at all.
-        memory_budget: bytes for the temporaries of one chunk (default: by device).
+        memory_budget: bytes for the temporaries of one chunk (default: by device). On a CPU
+            each of torch's threads, up to 16, has a chunk of its own in hand.
         negligible: see :class:`FusedOptions`; the default is the dtype's rounding, 0 computes
             the gradient of every cell that has any occupancy.
         check: as for :func:`full_sum_loss`.

@@ -80,7 +80,9 @@ def _packed_joint(
     )
     # The kernels know tanh only.
     make_hidden = fused.engine.hidden if fused.activation is None else TorchHidden
-    return PackedJoint(inputs, fused.engine.rows, make_hidden, fused.memory_budget)
+    return PackedJoint(
+        inputs, fused.engine.rows, make_hidden, fused.memory_budget, threads=fused.engine.threads
+    )
 
 
 def _arc_grids(joint: PackedJoint, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ vanish, which is checked.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,11 +35,17 @@ class HiddenLayer(Protocol):
     def forward(self, part: slice) -> Tensor:
         """The hidden layer after dropout, [R, J]; valid until the next call."""
 
-    def backward(self, part: slice, back: Tensor, grads: JointGradients) -> None:
-        """Add the gradient of the layer, [R, J], to those of its inputs.
+    def backward(self, part: slice, back: Tensor) -> Tensor:
+        """What :meth:`add` wants for ``back``, the gradient of the layer, [R, J].
 
         Called after :meth:`forward` of the same part; ``back`` may be overwritten.
         """
+
+    def add(self, part: slice, back: Tensor, grads: JointGradients) -> None:
+        """Add what :meth:`backward` gave to the gradients of the layer's inputs."""
+
+    def beside(self, buffers: Buffers) -> HiddenLayer:
+        """One for the same cells that may be used while this one is, with its own space."""
 
 
 # inputs, flat indices of the cells in [B, T, S+1] in ascending order [C], working space
@@ -112,15 +119,24 @@ class TorchHidden:
         self._factors = None if dropout is None else dropout.factors(*rows, self._encoder.dtype)
         return self._hidden if self._factors is None else self._hidden * self._factors
 
-    def backward(self, part: slice, back: Tensor, grads: JointGradients) -> None:
+    def backward(self, part: slice, back: Tensor) -> Tensor:
         """See :class:`HiddenLayer`."""
-        frame_row, label_row = self._rows_of(part)
         back = back.to(self._inputs.sum_dtype)
         if self._factors is not None:
             back.mul_(self._factors)
-        back = self._through_activation(back)
+        return self._through_activation(back)
+
+    def add(self, part: slice, back: Tensor, grads: JointGradients) -> None:
+        """See :class:`HiddenLayer`."""
+        frame_row, label_row = self._rows_of(part)
         grads.encoder.index_add_(0, frame_row, back)
         grads.prediction.index_add_(0, label_row, back)
+
+    def beside(self, buffers: Buffers) -> HiddenLayer:
+        """See :class:`HiddenLayer`."""
+        other = copy.copy(self)  # with the same tables
+        other._buffers, other._rows, other._part = buffers, None, None
+        return other
 
     def _through_activation(self, back: Tensor) -> Tensor:
         if self._inputs.activation is None:

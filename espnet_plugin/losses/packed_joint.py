@@ -13,17 +13,22 @@ The hidden layer h (hidden_layer.py) and the rows of logits z (rows.py) have two
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from espnet_plugin.losses.hidden_layer import MakeHidden
+from espnet_plugin.losses.chunk_threads import Turns, run_chunks, workers_for
+from espnet_plugin.losses.hidden_layer import HiddenLayer, MakeHidden
 from espnet_plugin.losses.joint_inputs import Buffers, JointGradients, JointInputs
 from espnet_plugin.losses.rows import RowEngine
 
 _DEFAULT_BUDGET = {"cpu": 6 << 20, "cuda": 256 << 20}
 _LANES = 16  # matrix products with fewer or odd numbers of columns run at half speed
+_BLOCK = 1280  # symbols whose part of the weight's gradient is added to in one go
+
+Work = Callable[[int, slice], None]  # a chunk's number and its part of the list of cells
+MakeWork = Callable[[HiddenLayer, Buffers, Turns], Work]
 
 
 class PackedJoint:
@@ -34,6 +39,7 @@ class PackedJoint:
         rows: who works on the rows of logits.
         make_hidden: who works on the hidden layer.
         memory_budget: bytes for one chunk's temporaries; None chooses by device.
+        threads: on a CPU, work on as many chunks at once as torch has threads.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class PackedJoint:
         rows: RowEngine,
         make_hidden: MakeHidden,
         memory_budget: int | None = None,
+        threads: bool = False,
     ) -> None:
         self.inputs = inputs
         self.rows = rows
@@ -55,7 +62,7 @@ class PackedJoint:
         size = torch.finfo(self.sum_dtype).bits // 8
         per_cell = size * (4 * self.joint_size + 2 * self.weight.shape[0])
         self.chunk = max(_LANES, budget // per_cell)
-        self._buffers = Buffers(self.chunk, device)
+        self._threads = threads and device.type == "cpu"
         self._make_hidden = make_hidden
 
     def _pad_vocabulary(self) -> tuple[Tensor, Tensor]:
@@ -67,16 +74,32 @@ class PackedJoint:
         weight = torch.cat([weight, weight.new_zeros(extra, weight.shape[1])])
         return weight, torch.cat([bias, bias.new_full((extra,), -torch.inf)])
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor, buffers: Buffers) -> Tensor:
         """[R, J] -> [R, V] in the dtype of the matrix products."""
         vocab_size, dtype = self.weight.shape[0], self.weight.dtype
-        out = self._buffers.get("logits", len(hidden), vocab_size, dtype)
+        out = buffers.get("logits", len(hidden), vocab_size, dtype)
         return torch.addmm(self.bias, hidden.to(dtype), self.weight.t(), out=out)
 
-    def chunks(self, cells: Tensor) -> Iterator[slice]:
-        """Slices of the cell list that fit the memory budget."""
-        for first in range(0, cells.shape[0], self.chunk):
-            yield slice(first, min(first + self.chunk, cells.shape[0]))
+    def _run(self, cells: Tensor, gates: int, make_work: MakeWork) -> None:
+        """Work on all chunks of the cells, each within its memory budget."""
+        count = cells.shape[0]
+        parts = [slice(n, min(n + self.chunk, count)) for n in range(0, count, self.chunk)]
+        buffers = Buffers(self.chunk, cells.device)
+        layer = self._make_hidden(self.inputs, cells, buffers)
+        turns = Turns(gates)
+        workers = workers_for(len(parts)) if self._threads else 1
+        if workers == 1:
+            work = make_work(layer, buffers, turns)
+            for number, part in enumerate(parts):
+                work(number, part)
+            return
+
+        def make_worker() -> Callable[[int], None]:
+            own = Buffers(self.chunk, cells.device)
+            work = make_work(layer.beside(own), own, turns)
+            return lambda number: work(number, parts[number])
+
+        run_chunks(len(parts), workers, turns, make_worker)
 
     def arc_scores(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """log p(blank) and log p(label) of the listed cells.
@@ -89,14 +112,19 @@ class PackedJoint:
         """
         blank = torch.empty(cells.shape[0], dtype=self.sum_dtype, device=cells.device)
         label = torch.empty_like(blank)
-        layer = self._make_hidden(self.inputs, cells, self._buffers)
-        for part in self.chunks(cells):
-            blank[part], label[part] = self.rows.arc_scores(
-                self._logits(layer.forward(part)),
-                layer.labels(part),
-                self.inputs.blank,
-                overwrite=True,
-            )
+
+        def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
+            def work(number: int, part: slice) -> None:
+                blank[part], label[part] = self.rows.arc_scores(
+                    self._logits(layer.forward(part), buffers),
+                    layer.labels(part),
+                    self.inputs.blank,
+                    overwrite=True,
+                )
+
+            return work
+
+        self._run(cells, 0, make_work)
         return blank, label
 
     def gradients(self, cells: Tensor, blank: Tensor, label: Tensor) -> JointGradients:
@@ -111,26 +139,49 @@ class PackedJoint:
             Gradients with respect to the tensors of :class:`JointInputs`.
         """
         grads = JointGradients.zeros(self.inputs, self.weight)
-        layer = self._make_hidden(self.inputs, cells, self._buffers)
-        for part in self.chunks(cells):
-            hidden = layer.forward(part)
-            slope = self.rows.slopes(
-                self._logits(hidden),
-                layer.labels(part),
-                self.inputs.blank,
-                blank[part],
-                label[part],
-                overwrite=True,
-            )  # [R, V]
-            grads.bias.add_(slope.sum(0, dtype=self.sum_dtype))
-            _add_product(grads.weight, slope.t(), hidden)
-            layer.backward(part, self._back_product(slope), grads)
+        blocks = self._weight_blocks()
+
+        def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
+            def work(number: int, part: slice) -> None:
+                hidden = layer.forward(part)
+                slope = self.rows.slopes(
+                    self._logits(hidden, buffers),
+                    layer.labels(part),
+                    self.inputs.blank,
+                    blank[part],
+                    label[part],
+                    overwrite=True,
+                )  # [R, V]
+                for gate, block in enumerate(blocks):
+                    with turns.turn(gate, number):
+                        _add_outer(grads, block, slope, hidden)
+                back = layer.backward(part, self._back_product(slope, buffers))
+                with turns.turn(len(blocks), number):
+                    layer.add(part, back, grads)
+
+            return work
+
+        self._run(cells, len(blocks) + 1, make_work)
         return grads
 
-    def _back_product(self, slope: Tensor) -> Tensor:
+    def _weight_blocks(self) -> list[slice]:
+        """Rows of the weight's gradient that workers may add to at the same time."""
+        size = self.weight.shape[0]
+        if not self._threads or size < 2 * _BLOCK:
+            return [slice(0, size)]
+        return [slice(n, min(n + _BLOCK, size)) for n in range(0, size, _BLOCK)]
+
+    def _back_product(self, slope: Tensor, buffers: Buffers) -> Tensor:
         """Gradient of the hidden layer, [R, V] -> [R, J] in the dtype of the products."""
-        out = self._buffers.get("back", len(slope), self.joint_size, slope.dtype)
+        out = buffers.get("back", len(slope), self.joint_size, slope.dtype)
         return torch.mm(slope, self.weight, out=out)
+
+
+def _add_outer(grads: JointGradients, block: slice, slope: Tensor, hidden: Tensor) -> None:
+    """Add one block of the weight's and bias's gradients of a chunk."""
+    slope = slope[:, block]
+    grads.bias[block].add_(slope.sum(0, dtype=grads.bias.dtype))
+    _add_product(grads.weight[block], slope.t(), hidden)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

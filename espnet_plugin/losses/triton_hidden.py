@@ -11,6 +11,8 @@ Import this module only where Triton is installed.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import triton
 import triton.language as tl
@@ -199,7 +201,17 @@ class TritonHidden:
             self._slot = slot
         return self._slot
 
-    def backward(self, part: slice, back: Tensor, grads: JointGradients) -> None:
+    def backward(self, part: slice, back: Tensor) -> Tensor:
+        """See :class:`HiddenLayer`; all is done in :meth:`add`."""
+        return back
+
+    def beside(self, buffers: Buffers) -> TritonHidden:
+        """See :class:`HiddenLayer`."""
+        other = copy.copy(self)
+        other._buffers, other._slot, other._host_rows = buffers, None, {}
+        return other
+
+    def add(self, part: slice, back: Tensor, grads: JointGradients) -> None:
         """See :class:`HiddenLayer`."""
         slot = self._prepare(self._buffers.rows)
         first, last = self._host_rows[part.start], self._host_rows[part.stop - 1]
