@@ -24,7 +24,7 @@ _BLOCK = 256  # units of a cell
 _TILE = {"STEPS": 16, "BLOCK": 128}  # cells and units that a backward program has in hand
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _tanh(x):  # type: ignore
     """tanh by one exponential; its absolute error is the rounding of 1."""
     return 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
