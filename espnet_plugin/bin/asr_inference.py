@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from espnet2.bin.asr_inference import Speech2Text as ESPnetSpeech2Text
 
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_spec import FILE_OPTIONS
 from espnet_plugin.publishing.loading import pretrained_arguments
 from espnet_plugin.publishing.package import MODEL
@@ -125,7 +126,7 @@ def search_options(given: dict[str, Any]) -> argparse.Namespace:
     Raises:
         ValueError: naming the options that do not exist; or see `check_search_options`.
     """
-    parser = argparse.ArgumentParser()
+    parser = StrictParser()
     add_search_arguments(parser)
     args = parser.parse_args([])
     unknown = sorted(set(given) - set(vars(args)))

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.strict_parser import StrictParser
+
 
 def check_stage(name: str, arguments: Sequence[str]) -> bool:
     """Parse and build one stage; logs what is wrong."""
@@ -74,9 +76,7 @@ def check_job(name: str, arguments: Sequence[str]) -> bool:
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 when a stage's configuration is wrong."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", type=Path, help="JSON: {stage: [arguments of asr_train], job:...}")
     path = parser.parse_args(cmd).spec
     spec: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.check import FEATS_TYPES, CheckOptions, Report, check_data_dir
 from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.filtered import write_filtered, write_skipped
@@ -35,9 +36,7 @@ from espnet_plugin.data.token_list import read_token_list
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--feats_type", choices=tuple(FEATS_TYPES), default="raw")
     parser.add_argument("--evaluation", action="store_true", help="a set that is only decoded")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.bin import check_data
+from espnet_plugin.corpora.strict_parser import StrictParser
 
 #: Options that also apply to sets that are only decoded.
 _SPEECH_OPTIONS = ("--feats_type", "--fs", "--nj", "--max_skipped", "--scan")
@@ -24,9 +25,7 @@ _SPEECH_OPTIONS = ("--feats_type", "--fs", "--nj", "--max_skipped", "--scan")
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--org", type=Path, required=True, help="where the sets are")
     parser.add_argument("--dump", type=Path, required=True, help="where filtered copies go")
     parser.add_argument("--train_sets", nargs="+", required=True)

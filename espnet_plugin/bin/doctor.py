@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.bin.pipeline_options import rate_option, str2bool
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes, check_table, remedy_line
 from espnet_plugin.planning.doctor_machine import machine_checks
 from espnet_plugin.planning.doctor_software import software_checks
@@ -26,9 +27,7 @@ from espnet_plugin.stages.scheduler import make_plan
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--config", type=Path, help="pipeline YAML")
     add("--expdir", type=Path, default=Path("exp"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from espnet_plugin.bin.console import run_command
 from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lm_spec import named_files
@@ -40,9 +41,7 @@ MARK = "made_from"
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", required=True, help="packed file, Hub id (owner/name@revision), or experiment")
     add("--data", type=Path, nargs="+", required=True, help="folders with wav.scp or feats.scp")

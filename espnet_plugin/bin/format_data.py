@@ -22,6 +22,7 @@ from pathlib import Path
 from espnet_plugin.bin.console import run_command, show
 from espnet_plugin.bin.pipeline_options import rate_option
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.fingerprint import fingerprint
 
@@ -35,9 +36,7 @@ CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--out_dir", type=Path, required=True)
     parser.add_argument("--feats_type", choices=("raw", "extracted"), default="raw")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.kaldi_dir import write_table
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.g2p import PROVIDERS, load_g2p
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
@@ -30,9 +31,7 @@ from espnet_plugin.data.token_list import character_tokens, train_bpe, write_tok
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--token_type", choices=("char", "bpe", "phn"), required=True)
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="Kaldi texts to train")
     parser.add_argument("--out_dir", type=Path, default=Path("data/token_list"))

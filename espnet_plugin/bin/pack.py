@@ -23,6 +23,7 @@ from typing import Any
 
 from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.bin.pipeline_options import str2bool
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import SEARCH
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.publishing.contents import JOB_OPTIONS, Contents, collect
@@ -40,9 +41,7 @@ TOLERANCE = 1e-5  # of scores, in nats
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--exp", type=Path, required=True, help="the pipeline, <expdir>/<tag>")
     add("--stage", help="whose model (default: the last finished one)")

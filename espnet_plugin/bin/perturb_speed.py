@@ -28,6 +28,7 @@ from espnet_plugin.bin.pipeline_options import rate_option
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.stages.fingerprint import fingerprint
 
@@ -47,9 +48,7 @@ class Copy:
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="formatted: no segments")
     parser.add_argument("--out_dir", type=Path, required=True)
     parser.add_argument("--factors", type=float, nargs="+", required=True, metavar="FACTOR")

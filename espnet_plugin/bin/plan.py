@@ -24,6 +24,7 @@ from espnet_plugin.bin.pipeline_options import (
     run_options,
     str2bool,
 )
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.planning.data_size import DataSize, assumed, measured
 from espnet_plugin.planning.devices import LAUNCH_SECONDS, UTILISATION, device_class
 from espnet_plugin.planning.estimate import StageEstimate, estimate_plan
@@ -45,9 +46,7 @@ from espnet_plugin.stages.scheduler import make_plan
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pipeline_options(parser, data_required=False)
     add = parser.add_argument
     add("--train_hours", type=float, help="hours of training data, where nothing is prepared yet")

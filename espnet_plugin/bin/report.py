@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.report.markdown import write_report
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", type=Path, required=True, help="the pipeline, <expdir>/<tag>")
     return parser
 

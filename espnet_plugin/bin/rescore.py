@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.bin.console import report_user_errors
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH, nbest_names
 from espnet_plugin.data.lm_spec import START_SCALE, LmSpec, lm_options, lm_specs, parse_lm
 from espnet_plugin.data.nbest_lists import ListEntry, read_nbest, read_settings
@@ -28,9 +29,7 @@ from espnet_plugin.data.nbest_lists import ListEntry, read_nbest, read_settings
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nbest_dir", type=Path, required=True, help="folder of decode or rescore")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument(

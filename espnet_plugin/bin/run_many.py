@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.stages.process import die_with_parent
 
 
@@ -80,9 +81,7 @@ def _fork(command: Mapping[str, Any]) -> int:
 
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a program failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", type=Path)
     failed = run(json.loads(parser.parse_args(cmd).spec.read_text(encoding="utf-8")))
     for log in failed:

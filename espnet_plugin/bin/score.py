@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.filtered import SKIPPED
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import read_lexicon
@@ -33,9 +34,7 @@ Scores = dict[str, dict[str, UtteranceCounts]]  # {"WER": {"full_sum_beam8/test"
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     whole = parser.add_argument_group("every decoding of a pipeline")
     whole.add_argument(
         "--exp", type=Path, nargs="+", help="folder of the pipeline, <expdir>/<tag>; or several"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.scoring.decode_dirs import find_decodings
 from espnet_plugin.scoring.edit_distance import Counts
@@ -30,9 +31,7 @@ INSTALL = "install NIST's sctk (Debian, Ubuntu: apt-get install sctk) for the of
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", type=Path, required=True, help="folder of the pipeline")
     parser.add_argument("--data_dir", type=Path, required=True, help="where <set>/{stm,glm} lie")
     parser.add_argument("--sets", nargs="+", required=True, help="names of the test sets")

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import yaml
 
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.stages.config import load_pipeline_config
 from espnet_plugin.stages.scheduler import make_plan
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="pipeline YAML")
     parser.add_argument("--stage", help="default: the first one")
     return parser

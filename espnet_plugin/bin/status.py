@@ -14,6 +14,7 @@ from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.bin.train import build_pipeline
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.stages.state import PipelineState
 from espnet_plugin.stages.status import Row, format_rows, step_rows
 
@@ -37,9 +38,7 @@ def rows_of(exp: Path) -> list[Row]:
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", type=Path, required=True, help="<expdir>/<tag>")
     exp: Path = parser.parse_args(cmd).exp
     return report_user_errors(lambda: print(format_rows(rows_of(exp))))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.bin.console import report_user_errors
+from espnet_plugin.corpora.strict_parser import StrictParser
 
 
 def probe(spec: dict[str, Any]) -> None:
@@ -78,9 +79,7 @@ def memory(device: Any) -> int:
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", type=Path, help="JSON, see above")
     spec: Path = parser.parse_args(cmd).spec
     return report_user_errors(lambda: probe(json.loads(spec.read_text(encoding="utf-8"))))

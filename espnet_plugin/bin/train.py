@@ -23,14 +23,13 @@ from espnet_plugin.bin.pipeline_options import (
     run_options,
     str2bool,
 )
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.stages.pipeline import Pipeline
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pipeline_options(parser)
     add = parser.add_argument
     add("--force_alignment", type=str2bool, default=False, nargs="?", const=True)

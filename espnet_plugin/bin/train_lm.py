@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.bin.console import run_command, show
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.stages.lm_training import LmTraining, train_lm
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="YAML of ESPnet's lm_train")
     parser.add_argument("--lm_exp", type=Path, required=True, help="folder of the experiment")
     parser.add_argument("--train_text", type=Path, required=True, help="Kaldi text")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_text import make_units, read_sentences, write_units
 from espnet_plugin.data.text_units import TOKEN_TYPES
 from espnet_plugin.stages.fingerprint import fingerprint
@@ -30,9 +31,7 @@ MAX_ORDER = 5
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="Kaldi text: id, then words")
     parser.add_argument("--out", type=Path, required=True, help="ARPA file to write")
     parser.add_argument("--order", type=int, default=3, help=f"2 to {MAX_ORDER}")
@@ -59,7 +58,7 @@ def estimate(text: Path, out: Path, order: int) -> None:
             "or give an ARPA file made elsewhere"
         ) from error
     partial = out.with_name(out.name + ".partial")
-    parser = argparse.ArgumentParser()
+    parser = StrictParser()
     train.add_arguments(parser)
     options = ["--ngram-order", str(order), "--text", str(text), "--lm", str(partial)]
     try:

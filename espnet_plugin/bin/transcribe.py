@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espnet_plugin.corpora.strict_parser import StrictParser
+
 if TYPE_CHECKING:
     from espnet_plugin.transcription.files import Source
     from espnet_plugin.transcription.transcriber import Transcriber
@@ -29,9 +31,7 @@ _LOG = logging.getLogger("espnet_plugin.transcription")
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command, without the options of the search."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("audio", type=Path, nargs="+", help="files, or folders with such")
     add(

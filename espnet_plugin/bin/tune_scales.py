@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_spec import ESPNET_LM_OPTIONS, with_start_scales
 from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, same_scales, tune_scales
 
@@ -43,7 +44,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
 def get_parser(with_model: bool = True) -> argparse.ArgumentParser:
     """Options: those of decode, the grids and where to write."""
     if not with_model:
-        parser = argparse.ArgumentParser(
+        parser: argparse.ArgumentParser = StrictParser(
             description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         parser.add_argument("--output_dir", type=Path, required=True)

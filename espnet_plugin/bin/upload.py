@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.strict_parser import StrictParser
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--pack", required=True, help="what `pack` made: a zip file, or the folder it unpacks to")
     add("--hf_repo", required=True, help="owner/name; made if it does not exist")

@@ -21,6 +21,7 @@ from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 from espnet2.utils import config_argparse
 from espnet2.utils.types import str2bool, str2triple_str
 
+from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
@@ -47,6 +48,7 @@ def make_parser(description: str, model_options: tuple[str, str]) -> argparse.Ar
     parser: argparse.ArgumentParser = config_argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    make_strict(parser)
     config, checkpoint = model_options
     parser.add_argument(f"--{config}", dest="train_config", type=Path, required=True)
     parser.add_argument(f"--{checkpoint}", dest="model_file", type=Path, required=True)

@@ -11,6 +11,7 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 
+from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.models.criteria import (
     Criterion,
     CTCCriterion,
@@ -52,6 +53,7 @@ class ProgressiveASRTask(ASRTask):
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """ESPnet's ASR arguments and ours."""
+        make_strict(parser)
         super().add_task_arguments(parser)
         parser.set_defaults(model="progressive_transducer")
         parser.add_argument(
@@ -78,8 +80,18 @@ class ProgressiveASRTask(ASRTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetASRModel:
-        """ESPnet's model with the stage's criterion."""
+        """ESPnet's model with the stage's criterion.
+
+        Raises:
+            ValueError: a loss is given for a model that has its own.
+        """
         model = super().build_model(args)
+        loss = getattr(args, "loss", None) or "full_sum"
+        if not isinstance(model, ProgressiveTransducerModel) and loss != "full_sum":
+            raise ValueError(
+                f"--model {args.model} trains its own loss and would ignore --loss {loss}; "
+                "use --model progressive_transducer, or leave --loss out"
+            )
         if isinstance(model, ProgressiveTransducerModel):
             model.input_size = args.input_size
             model.criterion = build_criterion(args)

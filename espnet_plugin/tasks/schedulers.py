@@ -46,7 +46,17 @@ class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
             group["lr"] = rate
 
     def get_lr(self) -> list[float | Tensor]:
-        """The same rate for every parameter group."""
+        """The same rate for every parameter group.
+
+        Raises:
+            ValueError: a step is made and nobody told how many there are.
+        """
+        if self.total_steps is None and self.last_epoch > 0:
+            raise ValueError(
+                f"{type(self).__name__.lower()} does not know how long the training is and would "
+                "stay at its first rate: give scheduler_conf.total_steps, or train with "
+                "python -m espnet_plugin.bin.asr_train, which tells it"
+            )
         # Before the Trainer told the total, only the constructor asks: it wants the first rate.
         total = self.total_steps if self.total_steps is not None else 1 << 62
         return [self.lr_at(self.last_epoch, total)] * len(self.optimizer.param_groups)

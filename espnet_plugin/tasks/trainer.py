@@ -17,7 +17,7 @@ from espnet_plugin.tasks.schedulers import CurveScheduler
 
 
 def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
-    """Optimizer updates of one epoch (what is left over of an accumulation joins the next epoch's).
+    """Optimizer updates of one epoch (an accumulation that its end cuts off is dropped).
 
     Raises:
         ValueError: if the iterator does not know its length.
@@ -97,6 +97,10 @@ class ProgressiveTrainer(KillSafeTrainer):
     @classmethod
     def train_one_epoch(cls, *args: Any, **kwargs: Any) -> bool:
         """As ESPnet's, with every batch announced to the model's accelerators."""
+        for optimizer in kwargs["optimizers"]:
+            # What ESPnet leaves of an accumulation that the last epoch's end cut off is in no
+            # checkpoint: a resumed run would differ from one that went on.
+            optimizer.zero_grad()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # DDP and DataParallel wrap it
         accelerators = getattr(model, "accelerators", None)
         if accelerators:

@@ -33,7 +33,7 @@ CONFIG = {
             "output_size": 16,
             "attention_heads": 2,
             "linear_units": 16,
-            "num_blocks": 1,
+            "num_blocks": 2,
             "input_layer": "conv2d",
             "dropout_rate": 0.1,  # so that a random generator that is not restored would show
             "cnn_module_kernel": 3,
@@ -47,7 +47,9 @@ CONFIG = {
         "optim": "adam",
         "optim_conf": {"lr": 1e-3},
         "batch_type": "unsorted",
-        "batch_size": 8,
+        "batch_size": 6,
+        "accum_grad": 3,  # of 4 batches an epoch: one is left over
+        "accelerators": {"layer_drop": {"theta": 0.6}, "precision": {"until": 0.7}},
         "num_workers": 0,
         "keep_nbest_models": 2,
         "use_tensorboard": False,

@@ -22,6 +22,7 @@ import numpy as np
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.download import download, unpack
 from espnet_plugin.corpora.kaldi_dir import write_ark, write_data_dir
+from espnet_plugin.corpora.strict_parser import StrictParser
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 
@@ -134,7 +135,7 @@ def locate(an4_root: Path | None, downloads: Path, url: str, sha256: str | None)
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = StrictParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--an4_root", type=Path, help="folder or .tar.gz of AN4; without it, the audio is fetched"
     )

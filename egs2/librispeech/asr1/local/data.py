@@ -23,6 +23,7 @@ from parts import Part
 
 from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
+from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lexicon import write_lexicon
 from espnet_plugin.data.measure import Request
 from espnet_plugin.data.measure_all import measure_all
@@ -130,7 +131,7 @@ def prepare(source: Source, args: argparse.Namespace) -> None:
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = StrictParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--librispeech", type=Path, help="folder with LibriSpeech/; without it, it is downloaded"
     )

@@ -27,6 +27,7 @@ from plan import SETS, Utterance, check, plan
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
+from espnet_plugin.corpora.strict_parser import StrictParser
 
 # Counts up when the code would give other audio for the same configuration.
 AUDIO_VERSION = 1
@@ -153,7 +154,7 @@ def make_corpus(config: dict[str, Any], output: Path, nj: int) -> None:
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = StrictParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, default=Path("conf/corpus.yaml"))
     parser.add_argument(
         "--output", type=Path, default=Path("data"), help="data directories go here"

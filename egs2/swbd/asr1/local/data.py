@@ -30,6 +30,7 @@ from ms98_words import UNKNOWN
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
+from espnet_plugin.corpora.strict_parser import StrictParser
 
 # LDC97S62 has 2,438 conversations; older copies lack three of them.
 CONVERSATIONS = (2435, 2438)
@@ -206,7 +207,7 @@ def _log_set(directory: Path, seconds: list[float]) -> None:
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = StrictParser(description=__doc__.split("\n")[0])
 
     def folder(text: str) -> Path | None:
         return Path(text) if text else None  # unset in db.sh
