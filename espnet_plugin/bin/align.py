@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from espnet_plugin.data.lexicon import numbered_word
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of the job."""
@@ -36,6 +38,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--prior_file", type=Path, help="log prior, one number per token")
     parser.add_argument(
         "--prior_only", type=str2bool, default=False, help="estimate --prior_file and stop"
+    )
+    parser.add_argument(
+        "--variants",
+        type=str2bool,
+        default=False,
+        help="choose among the pronunciation variants of each word (source encoder); `text` gets "
+        "the transcripts with numbers of the chosen ones, word(2) for the second",
     )
     return parser
 
@@ -112,6 +121,8 @@ def align_batch(
         )
         return alignment, score, lengths
     log_probs = model.encoder_logits(frames).log_softmax(-1)  # [B, T, V]
+    if args.variants:
+        return align_variants(log_probs, batch, lengths, args, prior)
     alignment, score = forced_align(
         log_probs,
         targets,
@@ -122,6 +133,33 @@ def align_batch(
         prior_scale=args.prior_scale,
         infeasible="skip",
     )
+    return alignment, path_score(log_probs, alignment, lengths, score), lengths
+
+
+def align_variants(
+    log_probs: torch.Tensor,
+    batch: dict[str, Any],
+    lengths: torch.Tensor,
+    args: argparse.Namespace,
+    prior: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `align_batch`; leaves the number of each word's variant in ``batch["chosen"]``."""
+    from espnet_plugin.lattice.label_graph import graph_best_path
+    from espnet_plugin.models.variants import batch_graph
+
+    graph = batch_graph(batch["variants"], batch["variants_lengths"])
+    scores = log_probs if prior is None else log_probs - args.prior_scale * prior
+    entered, score = graph_best_path(scores[..., 0], graph.arcs(scores), lengths, graph)
+    node = entered.clamp(min=0)
+    if graph.labels.shape[1] == 0:  # no words at all
+        node = entered.new_zeros(entered.shape)
+        batch["chosen"] = [[] for _ in lengths]
+        return node, path_score(log_probs, node, lengths, score), lengths
+    alignment = graph.labels.gather(1, node).masked_fill(entered < 0, 0)  # [B, T]
+    batch["chosen"] = []
+    for b, path in enumerate(entered.tolist()):
+        taken = {int(graph.word[b, n]): int(graph.variant[b, n]) for n in path if n >= 0}
+        batch["chosen"].append([taken[word] for word in sorted(taken)])
     return alignment, path_score(log_probs, alignment, lengths, score), lengths
 
 
@@ -152,6 +190,13 @@ def align(args: argparse.Namespace) -> None:
     if prior is not None:
         prior = prior.to(next(model.parameters()).device)
 
+    words = {}
+    if args.variants:
+        if args.source != "encoder":
+            raise ValueError("--variants true needs --source encoder")
+        train_args.loss_conf = {**(train_args.loss_conf or {}), "variants": True}
+        words = transcripts(args)
+
     def process(keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         alignment, score, lengths = align_batch(model, batch, args, prior)
         for b, utt in enumerate(keys):
@@ -160,9 +205,22 @@ def align(args: argparse.Namespace) -> None:
                 tables.skip(utt, f"{labels} labels do not fit {length} encoder frames")
                 continue
             per_frame = float(score[b]) / max(length, 1)
-            tables.write(utt, integers(alignment[b], length), f"{per_frame:.6f}")
+            row = [integers(alignment[b], length), f"{per_frame:.6f}"]
+            if args.variants:
+                pairs = zip(words[utt], batch["chosen"][b], strict=True)
+                row.append(" ".join(numbered_word(word, variant) for word, variant in pairs))
+            tables.write(utt, *row)
 
-    run_batches(args, train_args, ("alignment", "score"), process)
+    names = ("alignment", "score", "text") if args.variants else ("alignment", "score")
+    run_batches(args, train_args, names, process)
+
+
+def transcripts(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Words of every utterance, as the data has them."""
+    from espnet_plugin.data.kaldi_files import read_table
+
+    path = next(path for path, name, _ in args.data_path_and_name_and_type if name == "text")
+    return {key: value.split() for key, value in read_table(Path(path)).items()}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -72,14 +72,23 @@ class ListScores:
         return scaled_sum(self._scales, scores)
 
 
-def reference_words(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The transcripts as they were written: words cannot always be read off the labels."""
+def reference_words(args: argparse.Namespace, numbered: bool) -> dict[str, list[str]]:
+    """The transcripts as they were written: words cannot always be read off the labels.
+
+    Args:
+        numbered: words may carry the number of the pronunciation that an alignment chose.
+    """
     from espnet_plugin.data.kaldi_files import read_table
+    from espnet_plugin.data.lexicon import split_variant
 
     paths = [path for path, name, _ in args.data_path_and_name_and_type if name == "text"]
     if not paths:
         raise ValueError("N-best lists need the text: --data_path_and_name_and_type F,text,text")
-    return {key: value.split() for key, value in read_table(Path(paths[0])).items()}
+    table = read_table(Path(paths[0]))
+    words = {key: text.split() for key, text in table.items()}
+    if not numbered:
+        return words
+    return {key: [split_variant(word)[0] for word in row] for key, row in words.items()}
 
 
 def label_numbers(names: Sequence[str], token_list: Sequence[str]) -> frozenset[int]:
@@ -117,7 +126,7 @@ def write_nbest(args: argparse.Namespace) -> None:
     search = make_searcher(args, model, train_args, max(args.nbest + 1, args.list_size or 0))
     riskless = label_numbers(args.riskless, model.token_list)
     language = ListScores(args, model.token_list, next(model.parameters()).device)
-    words = reference_words(args)
+    words = reference_words(args, getattr(train_args, "preprocessor", None) == "lexicon")
 
     def process(keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         frames, lengths = encode(model, batch)

@@ -67,13 +67,27 @@ class Lexicon:
         return labels
 
     def labels(self, words: Sequence[str]) -> list[str]:
-        """Labels of a word sequence: the first variant of each word, its last phoneme marked.
+        """Labels of a word sequence, the last phoneme of each word marked.
+
+        A word stands for its first variant, ``word(2)`` for its second.
 
         Raises:
             ValueError: naming all the words that the lexicon lacks.
         """
         self.require(words)
-        return [label for word in words for label in mark_word_end(self.pronunciations[word][0])]
+        return [label for word in words for label in mark_word_end(self._variant(word))]
+
+    def _variant(self, word: str) -> Pronunciation:
+        """The pronunciation that a word, numbered or not, stands for."""
+        if word in self.pronunciations:
+            return self.pronunciations[word][0]
+        plain, number = split_variant(word)
+        return self.pronunciations[plain][number]
+
+    def _knows(self, word: str) -> bool:
+        plain, number = split_variant(word)
+        known = word in self.pronunciations
+        return known or 0 <= number < len(self.pronunciations.get(plain, ()))
 
     def require(self, words: Iterable[str]) -> None:
         """Check that every word has a pronunciation.
@@ -90,7 +104,7 @@ class Lexicon:
 
     def missing(self, words: Iterable[str]) -> list[str]:
         """Words without a pronunciation, each once, sorted."""
-        return sorted({word for word in words if word not in self.pronunciations})
+        return sorted({word for word in words if not self._knows(word)})
 
     def with_words(self, words: Iterable[str], g2p: Callable[[str], Sequence[str]]) -> Lexicon:
         """Return this lexicon and, for the words it lacks, what a G2P model says.
@@ -110,6 +124,17 @@ class Lexicon:
                 )
             made[word] = (phonemes,)
         return Lexicon(made, self.source)
+
+
+def numbered_word(word: str, variant: int) -> str:
+    """The word as a transcript names its variant, counted from 0: ``the``, ``the(2)``, ..."""
+    return word if variant == 0 else f"{word}({variant + 1})"
+
+
+def split_variant(word: str) -> tuple[str, int]:
+    """``the(2)`` -> (``the``, 1); a word without number is its variant 0."""
+    found = _VARIANT.search(word)
+    return (word, 0) if found is None else (word[: found.start()], int(found.group()[1:-1]) - 1)
 
 
 def read_lexicon(path: str | Path, *, probabilities: bool = False) -> Lexicon:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from espnet_plugin.lattice.label_graph import LabelGraph
+
 
 @dataclass(frozen=True)
 class EncoderOutput:
@@ -57,6 +59,7 @@ class Batch:
         utterance: [B'] row of `targets` that each row of `encoder` belongs to, or None (the same).
         row_labels: [B'] labels emitted within each row of `encoder`, or None (`target_lengths`).
         nbest: the batch's N-best lists, or None.
+        graph: all pronunciation variants of the words, or None.
         utt_ids: names, for messages.
     """
 
@@ -69,3 +72,4 @@ class Batch:
     utterance: Tensor | None = None
     row_labels: Tensor | None = None
     nbest: NBest | None = None
+    graph: LabelGraph | None = None

@@ -21,6 +21,7 @@ from espnet_plugin.models.error_rates import ErrorRates
 from espnet_plugin.models.nbest_data import unpack_nbest
 from espnet_plugin.models.specaug import masks_windows
 from espnet_plugin.models.subsampling import measure_subsampling
+from espnet_plugin.models.variants import batch_graph
 from espnet_plugin.nn.alignment import label_states, stretch_alignment
 from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
 from espnet_plugin.nn.dropout import share_masks
@@ -259,7 +260,9 @@ class ProgressiveTransducerModel(ESPnetASRModel):
                     kwargs["nbest_risk"],
                     utt_ids,
                 )
-            batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest)
+            summed = "variants" in self.criterion.needs
+            graph = batch_graph(kwargs["variants"], kwargs["variants_lengths"]) if summed else None
+            batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest, graph=graph)
         loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
             stats.update(self._validation_errors(batch, weight))

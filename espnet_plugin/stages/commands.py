@@ -73,6 +73,7 @@ def train_command(
     folder: Path,
     data: Path | None,
     init: str | None,
+    labels: Path | None = None,
 ) -> list[str]:
     """Training of one stage, resuming where ``folder`` has a checkpoint.
 
@@ -80,13 +81,14 @@ def train_command(
         config: the merged configuration on disk.
         data: folder with the alignment or N-best lists (and filtered shape files).
         init: ESPnet's ``--init_param`` value.
+        labels: folder of the alignment that chose the pronunciations to train on.
     """
     command = [*program(options, "asr_train"), "--config", str(config)]
     command += ["--output_dir", str(folder), "--resume", "true", "--use_preprocessor", "true"]
     command += as_flags(options.text_options)
     for part, source in (("train", options.train_data), ("valid", options.valid_data)):
         files = [(source / options.scp, "speech", options.speech_type)]
-        files.append((source / "text", "text", "text"))
+        files.append(((labels or source) / "text", "text", "text"))
         if data is not None and stage.needs == "alignment":
             files.append((data / "alignment", "alignment", "text_int"))
         if data is not None and stage.needs == "nbest" and part == "train":
@@ -94,7 +96,7 @@ def train_command(
             files += [(data / n, n, t) for n, t in zip(NBEST_FILES, types, strict=True)]
         for path, name, kind in files:
             command += [f"--{part}_data_path_and_name_and_type", f"{path},{name},{kind}"]
-        for shape in training_shapes(stage, options, part, data):
+        for shape in training_shapes(stage, options, part, data, labels):
             command += [f"--{part}_shape_file", str(shape)]
     if init is not None:
         command += ["--init_param", init]
@@ -105,11 +107,17 @@ def train_command(
 
 
 def training_shapes(
-    stage: TrainStage, options: RunOptions, part: str, data: Path | None
+    stage: TrainStage,
+    options: RunOptions,
+    part: str,
+    data: Path | None,
+    labels: Path | None = None,
 ) -> list[Path]:
     """Shape files a stage trains from: the filtered ones where its data leaves utterances out."""
     shapes = options.shape_files(part)
     if data is None or (stage.needs == "nbest" and part == "valid"):
+        data = labels  # whose alignment may lack utterances, too
+    if data is None:
         return shapes
     return [data / "shape" / part / shape.name for shape in shapes]
 
@@ -142,12 +150,13 @@ def job_arguments(
     settings: Mapping[str, Any],
     key_file: str,
     output: str,
+    text: Path | None = None,
 ) -> list[str]:
     """Arguments of ``align`` or ``nbest`` over ``key_file``; ``settings`` are passed on."""
     command = ["--train_config", str(model.parent / "config.yaml"), "--model_file", str(model)]
     for file, kind, loader in (
         (data / options.scp, "speech", options.speech_type),
-        (data / "text", "text", "text"),
+        (text or data / "text", "text", "text"),
     ):
         command += ["--data_path_and_name_and_type", f"{file},{kind},{loader}"]
     command += ["--key_file", key_file, "--output_dir", output]

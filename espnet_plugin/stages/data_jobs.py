@@ -24,6 +24,7 @@ from espnet_plugin.stages.options import RunOptions
 from espnet_plugin.stages.plan import Step
 from espnet_plugin.stages.process import ChildFailed, start, wait_all
 from espnet_plugin.stages.quality import assess_alignment, broken_limits
+from espnet_plugin.stages.variants import report_variants
 
 __all__ = ["ALIGNMENT", "NBEST", "make_alignment", "make_nbest"]
 
@@ -60,6 +61,8 @@ def make_alignment(
     first = options.exp / "alignment"
     against = first if again and (first / "alignment").exists() else None
     figures = assess_alignment(folder, against)
+    if chooses_variants(step, config):
+        show(f"{step.folder:<10} {report_variants(folder)}")
     keep = aligned_keys(folder, "alignment")
     for part in ("train", "valid"):
         filter_shapes(options.shape_files(part), keep, folder / "shape" / part)
@@ -104,11 +107,17 @@ def _is_realignment(step: Step) -> bool:
     return step.name == "job:realignment"
 
 
+def chooses_variants(step: Step, config: PipelineConfig) -> bool:
+    """Whether an alignment chooses among the pronunciations of each word."""
+    return bool(config.alignment.get("variants")) and not _is_realignment(step)
+
+
 def _settings(step: Step, config: PipelineConfig) -> dict[str, Any]:
     """The YAML's alignment section, as it applies to this step."""
     settings = dict(config.alignment)
     if not _is_realignment(step):
         return settings
+    settings.pop("variants", None)  # chosen already
     realign = {k: v for k, v in (settings.get("realign") or {}).items() if k != "after"}
     return {**settings, "source": "transducer", **realign}
 
@@ -123,11 +132,16 @@ def make_nbest(
         ChildFailed: a job failed.
     """
     folder = options.exp / step.folder
-    keys = list(read_table(options.train_data / "text"))
+    text = options.train_data / "text"
+    keys = list(read_table(text))
+    if step.labels_step is not None:
+        text = options.exp / "alignment" / "text"
+        known = read_table(text)
+        keys = [key for key in keys if key in known]
 
     def command(key_file: str, output: str) -> list[str]:
         data = options.train_data
-        return job_arguments(options, model, data, config.nbest, key_file, output)
+        return job_arguments(options, model, data, config.nbest, key_file, output, text)
 
     job = make_job(step.folder, folder, keys, "nbest", command, NBEST, options, config.nbest)
     run_jobs([job], options.inference_nj, tick, show)
@@ -141,7 +155,10 @@ def _align(
     folder = options.exp / step.folder
     data = folder / "data"
     sets = (options.train_data, options.valid_data)
-    keys = merge_tables([d / "text" for d in sets], data / "text")
+    texts = [d / "text" for d in sets]
+    if _is_realignment(step) and step.labels_step is not None:
+        texts = [options.exp / "alignment" / "text"]
+    keys = merge_tables(texts, data / "text")
     merge_tables([d / options.scp for d in sets], data / options.scp)
     if settings.get("source", "encoder") == "encoder" and float(settings.get("prior_scale", 0)):
         settings["prior_file"] = str(_prior(folder, settings, options, model, data, tick, show))
@@ -151,7 +168,8 @@ def _align(
     def command(key_file: str, output: str) -> list[str]:
         return job_arguments(options, model, data, settings, key_file, output)
 
-    job = make_job(step.folder, folder, keys, "align", command, ALIGNMENT, options, settings)
+    files = (*ALIGNMENT, "text") if settings.get("variants") else ALIGNMENT
+    job = make_job(step.folder, folder, keys, "align", command, files, options, settings)
     run_jobs([job], options.inference_nj, tick, show)
 
 

@@ -18,6 +18,7 @@ from espnet_plugin.stages.config import PipelineConfig
 from espnet_plugin.stages.data_jobs import (
     ALIGNMENT,
     NBEST,
+    chooses_variants,
     job_checks,
     judge_alignment,
     make_alignment,
@@ -199,7 +200,9 @@ class Pipeline:
         """Files without which a finished step cannot be used."""
         if step.kind == "train":
             return ("config.yaml", self.stages[step.folder].checkpoint)
-        return ALIGNMENT[:1] if step.kind == "alignment" else NBEST
+        if step.kind == "alignment":
+            return (ALIGNMENT[0], "text") if chooses_variants(step, self.config) else ALIGNMENT[:1]
+        return NBEST
 
     def _make(self, step: Step, state: PipelineState, tick: Callable[[], None]) -> None:
         model = None
@@ -217,7 +220,8 @@ class Pipeline:
         else:
             stage = self.stages[step.folder]
             data = None if step.data_step is None else self.exp / self._folder(step.data_step)
-            run = StageRun(stage, self.options, data, self._init(stage), tick, self.show)
+            labels = None if step.labels_step is None else self.exp / self._folder(step.labels_step)
+            run = StageRun(stage, self.options, data, self._init(stage), tick, self.show, labels)
             train(run, state.step(step.name), state.save)
 
     def _folder(self, name: str) -> str:

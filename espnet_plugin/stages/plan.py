@@ -120,6 +120,7 @@ class Step:
         data_step: for a train step, the job that made its alignment or N-best lists.
         start: the stage whose start from outside (`InitFrom.external`) gives the job its model,
             where no stage before it can.
+        labels_step: the alignment that chose the pronunciations whose labels this step uses.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Step:
     upstream: tuple[str, ...]
     data_step: str | None = None
     start: str | None = None
+    labels_step: str | None = None
 
 
 def make_stage(
@@ -258,6 +260,11 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"{config.path}: stage {stage.name} needs N-best lists, but no transducer stage "
                 f"(loss viterbi or full_sum) comes before it: {', '.join(before) or 'nothing'}"
             )
+    if config.alignment.get("variants") and config.alignment.get("from_file"):
+        raise ValueError(
+            f"{config.path}: alignment.variants chooses pronunciations while it aligns; it cannot "
+            "go with alignment.from_file"
+        )
     realign = (config.alignment.get("realign") or {}).get("after")
     if realign is not None and realign not in names:
         raise ValueError(
@@ -304,22 +311,30 @@ def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[S
 
     An alignment is made once, by the stage before the first one that needs it, and once more
     where ``alignment.realign.after`` says so; N-best lists likewise are made once. A first stage
-    that starts from a model of elsewhere has them made by that model.
+    that starts from a model of elsewhere has them made by that model. An alignment that chose
+    among pronunciations (``alignment.variants``) gives all later steps their labels.
     """
     steps: list[Step] = []
     data: dict[str, str] = {}
+    labels: str | None = None
     realign = (config.alignment.get("realign") or {}).get("after")
     for number, stage in enumerate(stages):
         need = stage.needs
         if need is not None and need not in data:
             source, start = _data_source(stage, stages[:number], config)
             upstream: tuple[str, ...] = () if source is None else (f"train:{source}",)
-            steps.append(Step(f"job:{need}", need, need, source, upstream, start=start))
+            upstream += () if labels is None else (labels,)
+            name = f"job:{need}"
+            steps.append(Step(name, need, need, source, upstream, start=start, labels_step=labels))
             data[need] = f"job:{need}"
+            if need == "alignment" and config.alignment.get("variants"):
+                labels = data[need]
         init = stage.init_from
         inputs = [f"train:{init.stage}"] if init is not None and init.stage is not None else []
         if need is not None:
             inputs.append(data[need])
+        if labels is not None and labels not in inputs:
+            inputs.append(labels)
         steps.append(
             Step(
                 f"train:{stage.name}",
@@ -328,6 +343,7 @@ def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[S
                 stage.name,
                 tuple(inputs),
                 data[need] if need is not None else None,
+                labels_step=labels,
             )
         )
         if realign == stage.name:
@@ -335,6 +351,9 @@ def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[S
                 f"train:{stage.name}",
                 *([data["alignment"]] if "alignment" in data else []),
             )
-            steps.append(Step("job:realignment", "alignment", "realignment", stage.name, upstream))
+            kind, folder = "alignment", "realignment"
+            steps.append(
+                Step(f"job:{folder}", kind, folder, stage.name, upstream, labels_step=labels)
+            )
             data["alignment"] = "job:realignment"
     return tuple(steps)

@@ -39,6 +39,7 @@ class StageRun:
         init: ESPnet's ``--init_param``, or None.
         tick: called a few times a second.
         show: takes console lines.
+        labels: folder of the alignment that chose the pronunciations, or None.
     """
 
     stage: TrainStage
@@ -47,6 +48,7 @@ class StageRun:
     init: str | None
     tick: Callable[[], None]
     show: Callable[[str], None]
+    labels: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -110,7 +112,7 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
             elapsed = before + time.monotonic() - begun
             run.show(epoch_line(run.stage.name, result, tail, elapsed))
 
-    command = train_command(run.stage, run.options, config, run.folder, run.data, run.init)
+    command = _command(run, config, run.folder)
     _run(run, launched(command, run.options, log), log, on_tick)
     if log.exists() and ended_without_gradients(log):
         raise ValueError(
@@ -123,6 +125,10 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
             f"stage {run.stage.name}: training ended without {product}; its checkpoint: option "
             "must name a file ESPnet writes (see best_model_criterion)"
         )
+
+
+def _command(run: StageRun, config: Path, folder: Path) -> list[str]:
+    return train_command(run.stage, run.options, config, folder, run.data, run.init, run.labels)
 
 
 def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None]) -> None:
@@ -145,7 +151,7 @@ def _probe(run: StageRun) -> int:
     config = write_stage_config(run.stage, run.options, fixed)
     log = folder / "train.log"
     tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
-    command = train_command(run.stage, run.options, config, folder, run.data, run.init)
+    command = _command(run, config, folder)
     # Last, so that it also wins over the stage's own arguments.
     command += ["--max_epoch", "1", "--resume", "false"]
     if budget.probe_iters is not None:

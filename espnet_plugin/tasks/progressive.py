@@ -19,6 +19,7 @@ from espnet_plugin.models.criteria import (
     MBRCriterion,
     ViterbiCriterion,
 )
+from espnet_plugin.models.preprocessor import LexiconPreprocessor
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.tasks import registry
@@ -77,6 +78,23 @@ class ProgressiveASRTask(ASRTask):
         """ESPnet's and what the viterbi and mbr stages need."""
         names: tuple[str, ...] = super().optional_data_names(train, inference)
         return (*names, "alignment", "nbest", "nbest_lm", "nbest_risk")
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
+        """ESPnet's; with the variants of words where the loss sums over them.
+
+        Raises:
+            ValueError: the loss asks for variants, but the labels come from no lexicon.
+        """
+        preprocess = super().build_preprocess_fn(args, train)
+        if (getattr(args, "loss_conf", None) or {}).get("variants"):
+            if not isinstance(preprocess, LexiconPreprocessor):
+                raise ValueError(
+                    "loss_conf.variants needs labels of a lexicon (--token_type phn --lexicon "
+                    "FILE); set it to false for other labels"
+                )
+            preprocess.variants = True
+        return preprocess
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetASRModel:

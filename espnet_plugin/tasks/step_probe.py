@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from espnet_plugin.models.nbest_data import pack_nbest
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.models.variants import pack_variants
 from espnet_plugin.planning.probe_result import StageProbe
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
@@ -84,6 +85,10 @@ def random_batch(
     if "alignment" in needs:
         assert isinstance(model, ProgressiveTransducerModel)
         data |= _alignment(model, data, device)
+    if "variants" in needs:
+        rows = [pack_variants([[[label]] for label in row]) for row in text.tolist()]
+        data["variants"] = torch.tensor(rows)
+        data["variants_lengths"] = torch.full((len(rows),), len(rows[0]))
     if "nbest" in needs:
         data |= _nbest_lists(text, vocabulary)
     return {key: value.to(device) for key, value in data.items()} | {

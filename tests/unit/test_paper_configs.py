@@ -188,6 +188,7 @@ def test_stages_train_as_in_the_paper(recipe: str) -> None:
     }  # fmt: skip
     config = load_pipeline_config(RECIPES[recipe] / "train_progressive.yaml")
     assert config.alignment["prior_scale"] == 0.3
+    assert stages["align"].options["loss_conf"]["variants"] and config.alignment["variants"]
     wide = {"nbest": 4, "list_size": 200, "score_beam": 9.0, "max_frames": 435, "max_labels": 200}
     assert {name: config.nbest[name] for name in wide} == wide
     assert config.nbest["word_end_beam"] == pytest.approx(0.8 * 9.0)
@@ -265,12 +266,13 @@ def test_jobs_between_stages_take_their_options(path: Path, tmp_path: Path) -> N
             .get_parser()
             .parse_args(arguments)
         )
+        words = not any(name in path.stem for name in ("subwords", "bpe"))
         if program != "nbest":
+            assert args.variants is words and stages[0].options["loss_conf"]["variants"] is words
             continue
         check_search_options(args)
         assert args.nbest == 4 and args.ilm_scale is None
         # words of a lexicon and a word 4-gram at 0.4 for phonemes, neither of them for other labels
-        words = not any(name in path.stem for name in ("subwords", "bpe"))
         assert args.search == ("lexicon" if words else "beam")
         assert [spec.scale for spec in lm_specs(vars(args))] == [0.4] * words
 

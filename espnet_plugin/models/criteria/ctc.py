@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from espnet_plugin.losses import ctc_loss, encoder_full_sum_loss
+from espnet_plugin.losses.variant_full_sum import variant_full_sum_loss
 from espnet_plugin.models.batch import Batch
 from espnet_plugin.models.criteria.base import Criterion, feasible
 
@@ -22,6 +23,7 @@ class CTCCriterion(Criterion):
             the forced alignment uses, so the aligner learns what it is asked for; "ctc" is CTC
             with label loops (the paper's aligner).
         intermediate_scale: weight of the same loss on each intermediate block (0: none).
+        variants: sum over all pronunciation variants of all words; needs labels of a lexicon.
         normalization: see `Criterion`.
 
     Raises:
@@ -34,6 +36,7 @@ class CTCCriterion(Criterion):
         self,
         topology: str = "monotonic",
         intermediate_scale: float = 0.0,
+        variants: bool = False,
         normalization: str = "sequences",
     ) -> None:
         super().__init__(normalization)
@@ -41,11 +44,23 @@ class CTCCriterion(Criterion):
             raise ValueError(f"loss_conf.topology must be 'monotonic' or 'ctc', got {topology!r}")
         if intermediate_scale < 0:
             raise ValueError(f"intermediate_scale must be >= 0, got {intermediate_scale}")
+        if variants and topology != "monotonic":
+            raise ValueError("loss_conf.variants needs topology: monotonic")
+        self.needs = ("variants",) if variants else ()
         self.topology = topology
         self.intermediate_scale = intermediate_scale
 
     def _loss(self, logits: Tensor, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
         lengths = (batch.encoder.lengths, batch.target_lengths)
+        if batch.graph is not None:
+            return variant_full_sum_loss(
+                logits,
+                batch.graph,
+                batch.encoder.lengths,
+                blank=model.blank_id,
+                reduction="none",
+                infeasible="inf",
+            )
         options = {"blank": model.blank_id, "reduction": "none", "infeasible": "inf"}
         if self.topology == "ctc":
             return ctc_loss(logits, batch.targets, *lengths, **options)

@@ -29,6 +29,19 @@ def config(
 ALL: dict[str, dict[str, Any]] = {"align": {}, "viterbi": {}, "full_sum": {}, "mbr": {}}
 
 
+def test_chosen_pronunciations_are_upstream_of_all_that_uses_them() -> None:
+    sections: Any = {"alignment": {"variants": True, "realign": {"after": "full_sum"}}}
+    cfg = config(ALL, **sections)
+    steps = {step.name: step for step in build_steps(make_plan(cfg), cfg)}
+    later = ("train:viterbi", "train:full_sum", "job:realignment", "job:nbest", "train:mbr")
+    for name, step in steps.items():
+        assert step.labels_step == ("job:alignment" if name in later else None), name
+        assert ("job:alignment" in step.upstream) == (name in later), name
+    sections["alignment"] = {"variants": True, "from_file": "somewhere"}
+    with pytest.raises(ValueError, match="variants"):
+        make_plan(config(ALL, **sections))
+
+
 def test_progressive_chain() -> None:
     plan = make_plan(config(ALL))
     assert [(s.name, s.loss) for s in plan] == [

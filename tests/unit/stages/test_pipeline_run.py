@@ -242,6 +242,33 @@ def test_realignment_is_compared_with_the_first(corpus: Path, arguments: list[st
     assert "--source transducer" in log and "--batch_size 3" in log and "prior_file" not in log
 
 
+def test_chosen_pronunciations_are_what_later_stages_read(
+    corpus: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = corpus / "pipeline.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["alignment"] |= {"variants": True}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    monkeypatch.setenv("FAKE_SKIP", "train2")
+    assert train.main(arguments) == 0
+    exp = corpus / "exp/t"
+    chosen, given = f"{exp / 'alignment/text'},text,text", f"{corpus / 'dump/train/text'},text,text"
+    spec = json.loads((exp / "conf/check.json").read_text())
+    assert given in spec["align"]  # before the choice
+    for stage in ("viterbi", "full_sum", "mbr"):
+        command = (exp / stage / "train.log").read_text().splitlines()[0]
+        assert chosen in command and given not in command
+        shapes = "nbest" if stage == "mbr" else "alignment"
+        assert str(exp / shapes / "shape/train/speech_shape") in command
+        assert "train2" not in (exp / shapes / "shape/train/speech_shape").read_text()
+    assert str(exp / "alignment/shape/valid/speech_shape") in command  # mbr's, too
+    assert chosen in (exp / "nbest/logdir/log.1").read_text()
+    report = (exp / "alignment/variants.md").read_text()
+    assert "16 words, 50.0 %" in report and "| A | 2: 8 |" in report
+    (exp / "alignment/text").unlink()
+    assert train.main(arguments) == 2  # a product that later stages need is gone
+
+
 def test_hours_become_epochs_once(corpus: Path, arguments: list[str]) -> None:
     two_stages(corpus)
     # the probe: 2 of the 7 iterations in 30 s, so 110 s an epoch; start-up is negligible
