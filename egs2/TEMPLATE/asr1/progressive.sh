@@ -230,6 +230,10 @@ elif [ "${token_type}" = phn ]; then
     tokens+=(--lexicon "${token_dir}/lexicon.txt")
 fi
 
+# OpenMP's threads wait for each other spinning, by default for milliseconds after every operation: beside
+# another busy program they spin for a thread that is not running. This is a twentieth of a millisecond or so.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
+
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
 # Not with GPUs: CUDA does not survive a fork, and beside a GPU's training the time does not matter.
 if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(uname)" = Linux ] &&
