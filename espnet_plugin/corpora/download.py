@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
-from espnet_plugin.corpora.disk_space import require_space
+from espnet_plugin.corpora.disk_space import gigabytes, require_space
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -46,6 +46,7 @@ def download(
     sha256: str | None = None,
     md5: str | None = None,
     size: int | None = None,
+    largest: int | None = None,
     tries: int = 5,
     wait: float = 2.0,
 ) -> Path:
@@ -63,11 +64,13 @@ def download(
         target: the file to make.
         sha256, md5: expected checksums, if they are known.
         size: bytes to come, if that is known; so much disk space must be free before it begins.
+        largest: bytes that are taken at most, from an address that nobody vouches for.
         tries: attempts that bring no byte before giving up an address.
         wait: seconds between attempts.
 
     Raises:
-        ValueError: the checksum differs from the expected one, or the disk is too full.
+        ValueError: the checksum differs from the expected one, it is larger than `largest`, or the
+            disk is too full.
         OSError: no address can be reached, or all refuse.
     """
     if _already_there(target, sha256, md5):
@@ -80,7 +83,7 @@ def download(
     mirrors = [url] if isinstance(url, str) else list(url)
     for mirror in mirrors:
         try:
-            _fetch(mirror, partial, tries, wait, checked=bool(sha256 or md5))
+            _fetch(mirror, partial, tries, wait, checked=bool(sha256 or md5), largest=largest)
             _verify(mirror, partial, sha256, md5)
             break
         except (OSError, ValueError) as error:
@@ -157,21 +160,25 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> None:
+def _fetch(
+    url: str, partial: Path, tries: int, wait: float, checked: bool, largest: int | None = None
+) -> None:
     """Append to `partial` until it is whole; only attempts without progress count as failed.
 
     Args:
         url, partial, tries, wait: see `download`.
         checked: a checksum will tell whether the pieces belong together.
+        largest: see `download`.
 
     Raises:
+        ValueError: more comes than that, or than fits on the disk.
         OSError: the address cannot be reached, or refuses.
     """
     failures, shown = 0, public_address(url)
     while True:
         before = _size(partial)
         try:
-            if _append(url, partial, checked):
+            if _append(url, partial, checked, largest):
                 return
             error: Exception = ConnectionError("the connection closed early")
         except urllib.error.HTTPError as http_error:
@@ -199,7 +206,7 @@ def _fetch(url: str, partial: Path, tries: int, wait: float, checked: bool) -> N
         time.sleep(wait)
 
 
-def _append(url: str, partial: Path, checked: bool) -> bool:
+def _append(url: str, partial: Path, checked: bool, largest: int | None) -> bool:
     """Fetch from the end of `partial` on; True if the server's whole file is there now."""
     version = _read_version(url, partial)
     start = _size(partial) if version or checked else 0
@@ -217,6 +224,9 @@ def _append(url: str, partial: Path, checked: bool) -> bool:
             start = 0  # the server does not resume, or has another file now: it sends everything
         announced = response.headers.get("Content-Length")
         total = start + int(announced) if announced is not None else None
+        _check_size(url, partial, total or start, largest)
+        if total is not None:
+            require_space(partial.parent, total - start, f"download of {public_address(url)}")
         if not (resumed and version):  # bytes of several answers that nobody compared
             _version(partial).unlink(missing_ok=True)
         with partial.open("ab" if resumed else "wb") as file:
@@ -226,10 +236,20 @@ def _append(url: str, partial: Path, checked: bool) -> bool:
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 start += len(chunk)
+                _check_size(url, partial, start, largest)
                 say(start)
     of = "unknown" if total is None else total
     logging.info("%s: %d of %s bytes", public_address(url), start, of)
     return total is None or start >= total
+
+
+def _check_size(url: str, partial: Path, size: int, largest: int | None) -> None:
+    if largest is not None and size > largest:
+        _drop(partial)
+        raise ValueError(
+            f"{public_address(url)}: refused: it has more than {gigabytes(largest)}, which is the "
+            "most that is taken"
+        )
 
 
 def _continues(headers: email.message.Message, start: int, version: str | None) -> bool:

@@ -1,22 +1,33 @@
 """Taking a package's zip file apart without trusting it.
 
-A package comes from strangers. Its archive is read member by member, every one checked before
-the first byte is written, and extraction happens in a folder beside the target that is renamed
-only when it is complete: a killed or refused extraction leaves nothing that looks like a package.
+A package comes from strangers. All members are checked before the first byte is written, and
+counted as they come: none may be longer than it says. Extraction happens in a folder beside the
+target that is renamed only when it is complete: a killed or refused extraction leaves nothing that
+looks like a package.
 """
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from espnet_plugin.corpora.disk_space import require_space
+from espnet_plugin.publishing.bounded_zip import bounded_zip
+
 _BLOCK = 1 << 20
+#: Bytes that unpacking leaves free on a disk.
+_SPARE = 64 << 20
+#: What zipfile raises at damage; NotImplementedError is a RuntimeError (unknown compression).
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -24,15 +35,19 @@ class Limits:
     """What an archive may hold.
 
     Attributes:
-        members: number of files and folders.
+        members: number of files and folders; our own packages have some twenty.
         unpacked: bytes of all files together.
-        ratio: unpacked over packed bytes of one file of more than a megabyte. Deflate never
-            passes 1032; text compresses by ten.
+        ratio: unpacked over packed bytes of one file. Deflate never passes 1032; text compresses
+            by ten, parameters hardly at all.
+        total_ratio: unpacked bytes of all files over the archive's.
+        small: bytes that ratios do not apply to.
     """
 
-    members: int = 10_000
+    members: int = 2_000
     unpacked: int = 50 << 30
     ratio: float = 500.0
+    total_ratio: float = 100.0
+    small: int = 1 << 18
 
 
 DEFAULT_LIMITS = Limits()
@@ -62,16 +77,20 @@ def extract(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS) -> Non
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         try:
-            with zipfile.ZipFile(archive) as file:
-                members = _checked(file, limits)
+            with bounded_zip(archive) as file:
+                members = _checked(file, limits, archive.stat().st_size)
+                size = sum(info.file_size for info in members.values())
+                require_space(target.parent, size + _SPARE, "unpacked package")
                 for path, info in members.items():
                     _write(file, info, scratch / path)
         except FileNotFoundError:
             raise ValueError(f"{archive}: no such file") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-            raise ValueError(
-                f"{archive}: not a whole zip file ({error}); fetch it again, or pack it again"
-            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+                raise ValueError(_broken(archive, error)) from error
+            raise ValueError(f"{archive}: cannot be unpacked: {error}; free some space") from error
+        except _DAMAGE as error:
+            raise ValueError(_broken(archive, error)) from error
         except ValueError as error:
             raise ValueError(f"{archive}: refused: {error}") from error
         scratch.chmod(0o755)
@@ -80,7 +99,13 @@ def extract(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS) -> Non
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _checked(file: zipfile.ZipFile, limits: Limits) -> dict[PurePosixPath, zipfile.ZipInfo]:
+def _broken(archive: Path, error: Exception) -> str:
+    return f"{archive}: not a whole zip file ({error}); fetch it again, or pack it again"
+
+
+def _checked(
+    file: zipfile.ZipFile, limits: Limits, packed: int
+) -> dict[PurePosixPath, zipfile.ZipInfo]:
     infos = file.infolist()
     if len(infos) > limits.members:
         raise ValueError(f"{len(infos)} members, more than {limits.members}")
@@ -98,8 +123,10 @@ def _checked(file: zipfile.ZipFile, limits: Limits) -> dict[PurePosixPath, zipfi
         total += info.file_size
         if total > limits.unpacked:
             raise ValueError(f"it unpacks to more than {limits.unpacked} bytes")
-        if info.file_size > _BLOCK and info.file_size > limits.ratio * info.compress_size:
+        if info.file_size > limits.small + limits.ratio * info.compress_size:
             raise ValueError(f"member {info.filename!r} is compressed suspiciously well")
+        if total > limits.small + limits.total_ratio * packed:
+            raise ValueError(f"its {packed} bytes unpack to more than {limits.total_ratio:g} times")
         members[path] = info
     for path in members:
         if any(parent in members for parent in path.parents):

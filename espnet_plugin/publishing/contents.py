@@ -24,15 +24,10 @@ from espnet_plugin.data.lm_spec import parse_lm
 from espnet_plugin.data.phoneme_words import WORD_COUNTS
 from espnet_plugin.publishing.package import CONFIG, DECODING, FILE_KEYS, MODEL, read_mapping
 from espnet_plugin.publishing.portable import VOCABULARY, Places
+from espnet_plugin.publishing.references import TRAINING_ONLY
 from espnet_plugin.publishing.sources import PIPELINE_STATE, TrainedModel
 from espnet_plugin.publishing.subwords import portable_subwords
 
-#: Options that say where training data was; nothing in a package needs them.
-TRAINING_ONLY = frozenset({
-    "config", "output_dir", "init_param", "pretrain_path", "rir_scp", "noise_scp",
-    "train_data_path_and_name_and_type", "valid_data_path_and_name_and_type",
-    "train_shape_file", "valid_shape_file", "dist_init_method", "deepspeed_config",
-})  # fmt: skip
 #: Options of one decoding job, not of the search.
 JOB_OPTIONS = frozenset({
     "config", "output_dir", "data_path_and_name_and_type", "key_file", "batch_size", "ngpu", "seed",

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.publishing.elsewhere import reachable
-from espnet_plugin.publishing.package import CONFIG, META, MODEL, read_mapping
+from espnet_plugin.publishing.package import CONFIG, META, MODEL
+from espnet_plugin.publishing.plain_yaml import read_plain
 from espnet_plugin.publishing.sources import find_model, open_package
 from espnet_plugin.publishing.view import loadable
-from espnet_plugin.publishing.weights import read_weights
 
 #: Arguments of ESPnet's packages that our Speech2Text takes too.
 _LM_FILES = ("lm_train_config", "lm_file", "ngram_file")
@@ -55,11 +55,10 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
         found = reachable(found, cache)
         return Pretrained(found.model_file, found.train_config, {}, stage=stage)
     package = loadable(open_package(source, cache), cache)
-    read_weights(package.model_file)
     named = {**package.yaml_files, **package.files}
     options = {name: str(package.root / named[name]) for name in _LM_FILES if name in named}
     if package.decoding is not None:
-        options = read_mapping(package.decoding)
+        options = read_plain(package.decoding)
     trained = package.extra.get("stage")
     return Pretrained(
         package.model_file,
@@ -79,4 +78,4 @@ def pretrained_arguments(source: str | Path, cache: Path | None = None) -> dict[
     """
     found = find_pretrained(source, cache)
     options = {name: value for name, value in found.options.items() if name not in OUTPUT_OPTIONS}
-    return {CONFIG: str(found.train_config), MODEL: str(found.model_file), **options}
+    return {**options, CONFIG: str(found.train_config), MODEL: str(found.model_file)}

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from espnet_plugin.publishing.archive import member_path
+from espnet_plugin.publishing.plain_yaml import read_plain
 
 META = "meta.yaml"
 MODEL, CONFIG = "asr_model_file", "asr_train_config"
@@ -68,7 +69,7 @@ def read_package(root: Path) -> Package:
         ValueError: meta.yaml or a file that it names is missing, it is damaged, it names files
             elsewhere, or another ESPnet release packed it.
     """
-    meta = read_mapping(root / META)
+    meta = read_plain(root / META)
     tables: dict[str, dict[str, str]] = {}
     for part in ("files", "yaml_files"):
         table = meta.get(part)
@@ -118,7 +119,7 @@ def _check_release(package: Package) -> None:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file from outside: plain data only.
+    """A YAML file of the user's: plain data only; `plain_yaml.read_plain` reads a stranger's.
 
     Raises:
         ValueError: missing, not plain YAML, or not a mapping.

@@ -13,13 +13,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.download import discard, download, public_address, sha256_of
-from espnet_plugin.publishing.archive import extract
+from espnet_plugin.publishing.archive import DEFAULT_LIMITS, extract
 from espnet_plugin.publishing.cache import cache_folder
+from espnet_plugin.publishing.inspection import inspect
 from espnet_plugin.publishing.package import META, Package, read_mapping, read_package
 from espnet_plugin.publishing.view import loadable
 
@@ -55,7 +59,7 @@ def open_package(source: str | Path, cache: Path | None = None) -> Package:
     text = str(source)
     path = Path(text).expanduser()
     if path.is_dir():
-        return read_package(path.resolve())
+        return _inspected(path.resolve())
     if path.is_file():
         return _unpacked(path, cache)
     if text.startswith(HUB) and not text.endswith(".zip"):
@@ -63,7 +67,7 @@ def open_package(source: str | Path, cache: Path | None = None) -> Package:
     if "://" in text:
         return _from_address(text, cache)
     if _HUB_ID.match(text) and not text.endswith((".zip", ".pth")):
-        return read_package(_from_hub(text))
+        return _inspected(_from_hub(text))
     raise ValueError(f"{source}: no such file or folder, and no Hub id (owner/name@revision)")
 
 
@@ -154,9 +158,16 @@ def _unpacked(archive: Path, cache: Path | None) -> Package:
     if not folder.is_dir():
         extract(archive, folder)
     try:
-        return read_package(folder)
+        return _inspected(folder)
     except ValueError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise ValueError(f"{archive}: {error}") from error
+
+
+def _inspected(folder: Path) -> Package:
+    package = read_package(folder)
+    inspect(package)
+    return package
 
 
 def _from_address(address: str, cache: Path | None) -> Package:
@@ -164,7 +175,7 @@ def _from_address(address: str, cache: Path | None) -> Package:
     target = cache_folder() / "downloads" / _cache_name(address)
     shown = public_address(address)
     try:
-        download(address, target)
+        download(address, target, largest=DEFAULT_LIMITS.unpacked)
     except OSError as error:
         raise ValueError(f"{shown}: cannot be fetched: {error}") from error
     try:
@@ -185,12 +196,19 @@ def _from_hub(text: str) -> Path:
     """Folder of a repository's snapshot in the Hub client's cache."""
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.constants import HF_HUB_CACHE
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
         raise ValueError(f"{text}: pip install huggingface_hub to read from the Hub") from None
     name, _, revision = text.partition("@")
+    given: dict[str, Any] = {"revision": revision or None, "library_name": "espnet"}
     try:
-        return Path(snapshot_download(name, revision=revision or None, library_name="espnet"))
+        coming = snapshot_download(name, dry_run=True, **given)
+        size = sum(file.file_size for file in coming if file.will_download)
+        if len(coming) > DEFAULT_LIMITS.members or size > DEFAULT_LIMITS.unpacked:
+            raise ValueError(f"{text}: refused: {len(coming)} files of {size} bytes")
+        require_space(Path(HF_HUB_CACHE), size, f"download of {text}")
+        return Path(snapshot_download(name, **given))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"{text}: not a file here, and the Hub does not give it ({error}); check the name and "

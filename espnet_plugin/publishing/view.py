@@ -1,8 +1,9 @@
 """A package ready to be loaded: its configurations with absolute paths, everything else as it is.
 
-Paths in a package are relative to its folder, which a loading program does not stand in. So YAML
-files are written anew, and all other files linked, in a folder of the user's cache. The package
-itself is never touched: it may be a read-only snapshot of the Hub.
+Paths in a package are relative to its folder, which a loading program does not stand in. So the
+configurations that a program reads are written anew, and all other files linked, in a folder of the
+user's cache. Other YAML files (of the train stages) are left out: nobody has looked at what they
+name. The package itself is never touched: it may be a read-only snapshot of the Hub.
 """
 
 from __future__ import annotations
@@ -15,18 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from espnet_plugin.publishing.archive import member_path
 from espnet_plugin.publishing.cache import cache_folder
-from espnet_plugin.publishing.package import (
-    FILE_KEYS,
-    META,
-    Package,
-    read_mapping,
-    read_package,
-)
-from espnet_plugin.publishing.portable import replace_members
+from espnet_plugin.publishing.inspection import configurations, members
+from espnet_plugin.publishing.package import META, Package, read_package
+from espnet_plugin.publishing.plain_yaml import dump_plain, read_plain
+from espnet_plugin.publishing.references import resolve
+
+#: Part of a view's name: what an earlier version wrote is not used.
+_FORM = 2
 
 
 def loadable(package: Package, cache: Path | None = None) -> Package:
@@ -36,36 +33,31 @@ def loadable(package: Package, cache: Path | None = None) -> Package:
         ValueError: a configuration names a file that the package lacks, or is damaged.
     """
     root = package.root.resolve()
-    members = {path.relative_to(root).as_posix(): path for path in _walk(root)}
-    texts: dict[str, bytes] = {}
-    mark = hashlib.sha256(str(root).encode())
-    for name in sorted(members):
-        if name.endswith((".yaml", ".yml")):
-            texts[name] = members[name].read_bytes()
-        state = members[name].stat()
+    named = configurations(package)
+    files = {
+        name: path
+        for name, path in members(root).items()
+        if name in named or name == META or not name.endswith((".yaml", ".yml"))
+    }
+    mark = hashlib.sha256(f"{root} {_FORM}".encode())
+    for name, path in files.items():
+        state = path.stat()
         mark.update(f"{name} {state.st_size} {state.st_mtime_ns}".encode())
-        mark.update(texts.get(name, b""))
-    for name in package.yaml_files.values():
-        _check_references(root, name, members)
+        if name in named or name == META:
+            mark.update(path.read_bytes())
     folder = (cache or cache_folder()) / "views" / mark.hexdigest()[:32]
+
+    def locate(value: str) -> str | None:
+        return str(folder / value) if value in files else None
+
+    texts = {
+        name: dump_plain(resolve(read_plain(root / name), locate, root / name, decoding=decoding))
+        for name, decoding in named.items()
+        if name in files
+    }
     if not folder.is_dir():
-        _write(root, folder, members, texts)
+        _write(folder, files, texts)
     return read_package(folder)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
-
-
-def _check_references(root: Path, name: str, members: Mapping[str, Path]) -> None:
-    for key, value in strings(read_mapping(root / name)):
-        if key in FILE_KEYS and value and value not in members:
-            raise ValueError(
-                f"{root / name}: {key} names {value}, which the package lacks; pack the model "
-                "again with espnet-progressive pack"
-            )
 
 
 def strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -77,19 +69,15 @@ def strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def _write(
-    root: Path, folder: Path, members: Mapping[str, Path], texts: Mapping[str, bytes]
-) -> None:
+def _write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    absolute = {name: str(folder / member_path(name)) for name in members if "/" in name}
     try:
-        for name, path in members.items():
+        for name, path in files.items():
             target = scratch / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if name in texts and name != META:
-                data = replace_members(read_mapping(root / name), absolute)
-                target.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+            if name in texts:
+                target.write_text(texts[name], encoding="utf-8")
             else:
                 target.symlink_to(path)
         try:

@@ -23,6 +23,7 @@ from espnet2.utils.types import str2bool, str2triple_str
 
 from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.tasks.model_fit import build_fitting_model
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
 SKIPPED = "skipped"
@@ -60,14 +61,15 @@ def load_model(args: argparse.Namespace) -> tuple[ProgressiveTransducerModel, ar
     """The trained model in evaluation mode, and its training arguments.
 
     Raises:
-        ValueError: for a missing file or a model that is not ours.
+        ValueError: for a missing or damaged file, parameters that are not of this configuration,
+            or a model that is not ours.
     """
     for path in (args.train_config, args.model_file):
         if not path.is_file():
             raise ValueError(f"{path} does not exist; train that stage first")
     device = "cuda" if args.ngpu > 0 else "cpu"
-    model, train_args = ProgressiveASRTask.build_model_from_file(
-        args.train_config, args.model_file, device
+    model, train_args = build_fitting_model(
+        ProgressiveASRTask, args.train_config, args.model_file, device
     )
     if not isinstance(model, ProgressiveTransducerModel):
         raise ValueError(

@@ -17,6 +17,7 @@ from espnet_plugin.search.ngram import NgramScorer, WordModel, read_arpa
 from espnet_plugin.search.scorers import LabelScorer
 from espnet_plugin.search.word_end import WordEndScorer
 from espnet_plugin.search.word_output import STYLES
+from espnet_plugin.tasks.model_fit import build_fitting_model
 
 # Sentences, each as (words, tokens) -> their log-probabilities, end of sentence included.
 SentenceScorer = Callable[[Sequence[tuple[Sequence[str], Sequence[str]]]], list[float]]
@@ -48,14 +49,14 @@ def load_espnet_lm(spec: LmSpec, device: Any) -> tuple[Any, argparse.Namespace]:
     """A model of ESPnet's LM task in evaluation mode, and its training arguments.
 
     Raises:
-        ValueError: a file is missing.
+        ValueError: a file is missing or damaged, or the parameters are another model's.
     """
     for path in (spec.path, spec.config_path):
         if not path.is_file():
             raise ValueError(f"language model {spec}: {path}: no such file")
     from espnet2.tasks.lm import LMTask
 
-    model, train_args = LMTask.build_model_from_file(spec.config_path, spec.path, str(device))
+    model, train_args = build_fitting_model(LMTask, spec.config_path, spec.path, str(device))
     return model.eval(), train_args
 
 
