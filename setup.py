@@ -49,6 +49,7 @@ setup(
         "test": [
             "codespell",
             "espnet-g2p-en",
+            "hypothesis",
             "kaldingram",
             "mypy",
             "pre-commit",

@@ -68,11 +68,10 @@ class _NotPlain(Exception):
 
 
 def _check_events(text: str) -> None:
-    left: list[
-        int
-    ] = []  # of the open tables and lists: how many more keys and values they may have
+    # of the open tables and lists: how many more keys and values they may have
+    left: list[int] = []
     for number, event in enumerate(yaml.parse(text, _LOADER)):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark is not None else 0
         if number > _EVENTS:
             raise _NotPlain(f"more than {_EVENTS} values (line {line})")
         if isinstance(event, yaml.AliasEvent):

@@ -65,7 +65,7 @@ def resolve(
         return place
 
     def visit_table(table: Mapping[str, Any], top: bool = False) -> dict[str, Any]:
-        result = {}
+        result: dict[str, Any] = {}
         for key, value in table.items():
             if key in TRAINING_ONLY or str(key).startswith("wandb_"):
                 result[key] = [] if isinstance(value, list) else None
