@@ -230,8 +230,9 @@ elif [ "${token_type}" = phn ]; then
     tokens+=(--lexicon "${token_dir}/lexicon.txt")
 fi
 
-# OpenMP's threads wait for each other spinning, by default for milliseconds after every operation: beside
-# another busy program they spin for a thread that is not running. A thirtieth of the default (benchmarks/RESULTS.md, "Run twice").
+# OpenMP's threads wait for each other spinning, by default for milliseconds after every
+# operation: beside another busy program they spin for a thread that is not running. This is a
+# thirtieth of the default (benchmarks/RESULTS.md, "Run twice").
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
