@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from espnet_plugin.models.nbest_data import pack_nbest
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.models.variants import pack_variants
+from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.planning.probe_result import StageProbe
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
@@ -58,6 +59,8 @@ def probe_stage(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(args.use_tf32)
     model = ProgressiveASRTask.build_model(args).to(device)
     optimizer = ProgressiveASRTask.build_optimizers(args, model)[0]
+    if model.accelerators:
+        model.accelerators.before_batch(Progress(1, 1, 2, 1))  # as in the middle of the stage
     parameters = sum(p.numel() for p in model.parameters())
     try:
         data = random_batch(model, args, batch, device)

@@ -72,6 +72,32 @@ def test_every_loss_is_probed(loss: str, conf: dict[str, int], tmp_path: Path) -
     assert one.peak_bytes is None
 
 
+def test_accelerators_are_in_the_probed_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a plan promises must be what training does: bfloat16 products, in this case."""
+    seen = set()
+    from espnet_plugin.nn.joint import JointNetwork
+    from espnet_plugin.tasks.progressive import ProgressiveASRTask
+
+    build = ProgressiveASRTask.build_model
+
+    def spied(args):  # type: ignore[no-untyped-def]
+        model = build(args)
+        assert isinstance(model.joint_network, JointNetwork)
+        layer = model.encoder.encoders[0].feed_forward.w_1
+        layer.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        return model
+
+    monkeypatch.setattr(ProgressiveASRTask, "build_model", spied)
+    given = arguments(tmp_path, "full_sum")
+    path = Path(given[given.index("--config") + 1])
+    config = {**yaml.safe_load(path.read_text()), "accelerators": {"precision": {}}}
+    path.write_text(yaml.safe_dump(config))
+    probe_stage(given, ProbeBatch(2, 16000, 5, 200.0), 1, torch.device("cpu"))
+    assert seen == {torch.bfloat16}
+
+
 def test_operations_are_those_of_the_products(tmp_path: Path) -> None:
     """Twice the blocks: the difference is two blocks' products, forward and twice backward."""
     batch = ProbeBatch(1, 16000, 5, 100.0)
