@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -80,28 +80,24 @@ _ALL_OPTIONS = ("fastemit_lambda", "delay_penalty", "restriction")
 _BOTH = ("monotonic", "rnnt")
 _EVERYWHERE = ("cpu", "cuda", "mps", "xpu")
 
+_TRITON = Backend(
+    "triton",
+    f"{_HERE}.triton_backend",
+    "triton",
+    "pip install triton (it comes with torch for CUDA on Linux)",
+    _BOTH,
+    ("cuda",),
+    _ALL_OPTIONS,
+)
+
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("torch", f"{_HERE}.torch_backend", None, "", _BOTH, _EVERYWHERE, _ALL_OPTIONS),
-        Backend(
-            "triton",
-            f"{_HERE}.triton_backend",
-            "triton",
-            "pip install triton (it comes with torch for CUDA on Linux)",
-            _BOTH,
-            ("cuda",),
-            _ALL_OPTIONS,
-        ),
-        Backend(
-            "triton_fused",
-            f"{_HERE}.triton_backend",
-            "triton",
-            "pip install triton (it comes with torch for CUDA on Linux)",
-            _BOTH,
-            ("cuda",),
-            _ALL_OPTIONS,
-        ),
+        _TRITON,
+        replace(
+            _TRITON, name="triton_fused"
+        ),  # the same on logits, other kernels in the fused loss
         Backend(
             "torchaudio",
             f"{_HERE}.torchaudio_backend",
