@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Seconds that a training step takes for each operation that torch dispatches, where operations are
-#: short. Small batches are bound by it on any fast GPU. Measured: 35 to 47 us in the paper's stages
-#: at the paper's batches under bfloat16 (H100, 2026-11-27, benchmarks/RESULTS_gpu.md).
+#: short. Small batches are bound by it on any fast GPU. Measured in the paper's stages at the
+#: paper's batches under bfloat16: 35 to 47 us for LibriSpeech, 54 to 60 us for Switchboard (H100,
+#: 2026-11-27, benchmarks/RESULTS_gpu.md).
 LAUNCH_SECONDS = 4e-5
 #: Share of the peak that training is assumed to reach; a probe on the GPU itself replaces it. That
 #: of fp32 gives the paper's two to three weeks on a GPU of its time (docs/scale.md); the faster

@@ -120,7 +120,8 @@ BACKENDS: dict[str, Backend] = {
 
 # Best first; ``auto`` takes the first that serves the call. On a GPU only what was checked there:
 # values and gradients of ``triton`` and ``torch`` against float64, H100, 2026-11-27
-# (benchmarks/RESULTS_gpu.md). ``triton_fused`` ran under the interpreter and was compiled for
+# (benchmarks/RESULTS_gpu.md); the fused loss's loop over chunks has changed since, the kernels have
+# not. ``triton_fused`` ran under the interpreter and was compiled for
 # Hopper, but has not run on a GPU yet.
 _PREFERENCE = ("triton", "torch")
 
