@@ -130,19 +130,8 @@ def results(section: Section, arm: str, begun: float) -> None:
                     )  # fmt: skip
 
 
-def main() -> None:
-    """Run the section."""
-    section = Section("f", "AN4 on the GPU, both pipelines at the same time")
-    section.note(finished("an4", max(0.0, section.left - 30)))
-    try:
-        each = epoch_seconds(section) * SHARED
-    except Exception as error:
-        section.row("failed", what="step", error=str(error)[:300])
-        each = 8.0
-    plan = epochs(section.left - 5.0, each)
-    if section.tiny:
-        plan = {arm: dict.fromkeys(stages, 1) for arm, stages in plan.items()}
-    section.note(f"{each:.1f} s an epoch assumed; epochs: {plan}")
+def train(section: Section, plan: dict[str, dict[str, int]]) -> None:
+    """Both arms at the same time, until they end or the time is over."""
     begun = time.time()
     children = {arm: start(section, arm, stages) for arm, stages in plan.items()}
     while any(child.poll() is None for child in children.values()) and section.left > -10:
@@ -154,6 +143,31 @@ def main() -> None:
         else:
             section.note(f"{arm} ended with status {child.returncode}")
         results(section, arm, begun)
+
+
+def main() -> None:
+    """Run the section."""
+    section = Section("f", "AN4 on the GPU, both pipelines at the same time")
+    each = 8.0 / SHARED
+    try:
+        each = epoch_seconds(section)
+    except Exception as error:
+        section.row("failed", what="step", error=str(error)[:300])
+    # with --only, nothing but the step is wanted and no data are made
+    state = finished("an4", 0.0 if section.only else max(0.0, section.left - 30))
+    section.note(state)
+    if not state.endswith("ready"):
+        section.row("left out", what="training", why=state)
+        return
+    plan = epochs(section.left - 5.0, each * SHARED)
+    if section.tiny:
+        plan = {arm: dict.fromkeys(stages, 1) for arm, stages in plan.items()}
+    section.note(f"{each * SHARED:.1f} s an epoch assumed; epochs: {plan}")
+    try:
+        train(section, plan)
+    finally:
+        for path in (AN4 / "conf").glob("gpu_*.tmp.yaml"):
+            path.unlink()
     section.write()
 
 

@@ -33,6 +33,8 @@ class Background:
 
     def __init__(self, warp_rnnt: bool, an4: bool, log: Path) -> None:
         PLACE.mkdir(parents=True, exist_ok=True)
+        for status in PLACE.glob("*.status"):  # of a run before
+            status.unlink()
         self._children: list[subprocess.Popen[bytes]] = []
         if warp_rnnt:
             sources = sorted((CARRY / "sources").glob("warp*rnnt*.tar.gz"))
@@ -80,7 +82,7 @@ def finished(name: str, seconds: float) -> str:
     while not status.is_file() and time.monotonic() < end:
         time.sleep(0.5)
     if not status.is_file():
-        return f"{name}: not ready after {seconds:.0f} s"
+        return f"{name}: not done after {seconds:.0f} s"
     code, _, words = status.read_text().partition("\n")
     if name == "warp_rnnt" and code == "0":
         sys.path.append(str(SITE))

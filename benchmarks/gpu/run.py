@@ -108,7 +108,7 @@ def main() -> int:
 
     end = time.monotonic() + args.budget
     endings: list[str] = []
-    jobs = Background("c" in wanted, "f" in wanted, log)
+    jobs = Background("c" in wanted, "f" in wanted and "f:step" not in args.only, log)
     for number, letter in enumerate(wanted):
         # What earlier sections left over goes to later ones, in proportion.
         share = SECTIONS[letter][1] / sum(SECTIONS[later][1] for later in wanted[number:])

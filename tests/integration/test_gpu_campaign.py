@@ -38,6 +38,19 @@ def test_sections_without_espnet_and_their_tables(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_training_steps_and_their_hours(tmp_path: Path) -> None:
+    """Sections with ESPnet; of AN4's the timed step, no training."""
+    run(tmp_path, "--sections", "d,f", "--budget", "240", "--only", "d:960 h bf16,f:step")
+    steps, an4 = (
+        json.loads((tmp_path / f"{letter}.json").read_text())["tables"] for letter in "df"
+    )
+    assert [row["stage"] for row in steps["steps"]] == ["align", "viterbi", "full_sum", "mbr"]
+    assert all(row["error"] is None and row["step_ms"] > 0 for row in steps["steps"])
+    assert steps["hours"][0]["all"] > 0 and "failed" not in steps
+    assert an4["step"][0]["step_ms"] > 0 and "failed" not in an4
+    assert an4["left out"][0]["what"] == "training"
+
+
 def test_a_section_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
     """No time at all for the first: what it leaves out is named, and the next one runs."""
     command = [sys.executable, str(CAMPAIGN / "correctness.py"), "--out", str(tmp_path)]
