@@ -5,6 +5,7 @@ ESPnet's own tables, whether ESPnet is imported before or after.
 """
 
 from espnet_plugin import import_hook as _import_hook
+from espnet_plugin import moved as _moved
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "register"]
@@ -22,3 +23,4 @@ def register() -> None:
 
 
 _import_hook.install()
+_moved.install()

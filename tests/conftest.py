@@ -23,7 +23,7 @@ def preloaded_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("preload")
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "espnet_plugin.bin.preload", str(folder)],
+            [sys.executable, "-m", "espnet_plugin.jobs.preload", str(folder)],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=log,

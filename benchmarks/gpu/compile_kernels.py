@@ -38,7 +38,7 @@ def specimens() -> list[tuple[str, Any, dict[str, str], dict[str, Any], int]]:
     import triton.language as tl
 
     from espnet_plugin.lattice import triton_recursion
-    from espnet_plugin.losses import triton_hidden, triton_rows
+    from espnet_plugin.losses.engines import triton_hidden, triton_rows
 
     found = []
     for kind, pointer in KINDS.items():

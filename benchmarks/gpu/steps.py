@@ -18,15 +18,15 @@ import torch
 import yaml
 from common import ROOT, Section, ceilings
 
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.planning.data_size import DataSize, assumed
 from espnet_plugin.planning.devices import DEVICES
 from espnet_plugin.planning.estimate import estimate_plan, seconds_on
 from espnet_plugin.planning.probe_job import probe_arguments, probe_batch
 from espnet_plugin.planning.probe_result import Probe, StageProbe
-from espnet_plugin.stages.config import load_pipeline_config
-from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import TrainStage
-from espnet_plugin.stages.scheduler import make_plan
 
 #: corpus -> configuration, sampling rate, hours, seconds an utterance, labels a second, labels
 CORPORA: dict[str, tuple[str, int, float, float, float, int]] = {

@@ -1,1 +1,1 @@
-"""Command lines (L6): thin, one a file, each also `espnet-progressive NAME`."""
+"""What people type, one command a file, each also `espnet-progressive NAME` (L6)."""

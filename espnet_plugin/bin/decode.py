@@ -27,8 +27,8 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of the job; `--config decode.yaml` as for ESPnet's asr_inference."""
-    from espnet_plugin.tasks.batch_job import make_parser
-    from espnet_plugin.tasks.search_options import add_search_arguments
+    from espnet_plugin.inference.batch_job import make_parser
+    from espnet_plugin.inference.search_options import add_search_arguments
 
     parser = make_parser(__doc__ or "", ("asr_train_config", "asr_model_file"))
     add_search_arguments(parser)
@@ -38,8 +38,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after a user error."""
-    from espnet_plugin.tasks.batch_job import run_job
-    from espnet_plugin.tasks.decode_job import decode_to_folder
+    from espnet_plugin.inference.batch_job import run_job
+    from espnet_plugin.inference.decode_job import decode_to_folder
 
     return run_job(get_parser(), decode_to_folder, cmd)
 

@@ -14,15 +14,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.pipeline_options import rate_option, str2bool
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.plan.command_line import rate_option, str2bool
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes, check_table, remedy_line
 from espnet_plugin.planning.doctor_machine import machine_checks
 from espnet_plugin.planning.doctor_software import software_checks
 from espnet_plugin.planning.model_size import model_parameters
 from espnet_plugin.planning.probe_result import Probe
-from espnet_plugin.stages.config import load_pipeline_config
-from espnet_plugin.stages.scheduler import make_plan
 
 
 def get_parser() -> argparse.ArgumentParser:

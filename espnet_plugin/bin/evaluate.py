@@ -17,24 +17,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from espnet_plugin.bin.console import run_command
-from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lm_spec import named_files
-from espnet_plugin.publishing.loading import Pretrained, find_pretrained
-from espnet_plugin.publishing.sources import PIPELINE_STATE
+from espnet_plugin.packages.loading import Pretrained, find_pretrained
+from espnet_plugin.packages.sources import PIPELINE_STATE
+from espnet_plugin.pipeline.launch.commands import decode_arguments
+from espnet_plugin.pipeline.launch.console import run_command
+from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
+from espnet_plugin.pipeline.plan.command_line import str2bool
+from espnet_plugin.pipeline.plan.config import read_yaml
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.lock import RunLock
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.results import Results, results_markdown, results_table
 from espnet_plugin.scoring.score_set import score_set
-from espnet_plugin.stages.commands import decode_arguments
-from espnet_plugin.stages.config import read_yaml
-from espnet_plugin.stages.fingerprint import fingerprint
-from espnet_plugin.stages.jobs import Job, make_job, run_jobs
-from espnet_plugin.stages.lock import RunLock
-from espnet_plugin.stages.options import RunOptions
 
 MARK = "made_from"
 

@@ -21,20 +21,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.bin.console import report_user_errors
-from espnet_plugin.bin.pipeline_options import str2bool
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import SEARCH
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.publishing.contents import JOB_OPTIONS, Contents, collect
-from espnet_plugin.publishing.loading import OUTPUT_OPTIONS, pretrained_arguments
-from espnet_plugin.publishing.package import CONFIG, MODEL, read_mapping
-from espnet_plugin.publishing.sources import (
+from espnet_plugin.packages.contents import JOB_OPTIONS, Contents, collect
+from espnet_plugin.packages.loading import OUTPUT_OPTIONS, pretrained_arguments
+from espnet_plugin.packages.package import CONFIG, MODEL, read_mapping
+from espnet_plugin.packages.sources import (
     PIPELINE_STATE,
     TrainedModel,
     finished_stages,
     stage_model,
 )
+from espnet_plugin.pipeline.launch.console import report_user_errors
+from espnet_plugin.pipeline.plan.command_line import str2bool
 
 TOLERANCE = 1e-5  # of scores, in nats
 
@@ -145,7 +145,7 @@ def verify(
     Raises:
         ValueError: the results differ, or there is no data to try it on.
     """
-    from espnet_plugin.bin.asr_inference import Speech2Text
+    from espnet_plugin.inference.speech2text import Speech2Text
 
     options = {} if decoding is None else read_mapping(decoding)
     options = {

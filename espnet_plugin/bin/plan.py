@@ -17,14 +17,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.console import run_command
-from espnet_plugin.bin.pipeline_options import (
+from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.launch.commands import feature_size
+from espnet_plugin.pipeline.launch.console import run_command
+from espnet_plugin.pipeline.plan.command_line import (
     add_pipeline_options,
     parse_with_stage_args,
     run_options,
     str2bool,
 )
-from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.planning.data_size import DataSize, assumed, measured
 from espnet_plugin.planning.devices import LAUNCH_SECONDS, UTILISATION, device_class
 from espnet_plugin.planning.estimate import StageEstimate, estimate_plan
@@ -37,11 +42,6 @@ from espnet_plugin.planning.plan_table import (
 )
 from espnet_plugin.planning.probe_job import run_probe
 from espnet_plugin.planning.probe_result import Probe
-from espnet_plugin.stages.commands import feature_size
-from espnet_plugin.stages.config import load_pipeline_config
-from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import TrainStage
-from espnet_plugin.stages.scheduler import make_plan
 
 
 def get_parser() -> argparse.ArgumentParser:

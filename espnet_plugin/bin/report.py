@@ -10,8 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
-from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.launch.console import report_user_errors
 from espnet_plugin.report.markdown import write_report
 
 

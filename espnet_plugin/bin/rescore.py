@@ -20,11 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH, nbest_names
 from espnet_plugin.data.lm_spec import START_SCALE, LmSpec, lm_options, lm_specs, parse_lm
 from espnet_plugin.data.nbest_lists import ListEntry, read_nbest, read_settings
+from espnet_plugin.pipeline.launch.console import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -100,8 +100,8 @@ def rescore(args: argparse.Namespace) -> None:
     Raises:
         ValueError: broken lists, models or scales.
     """
-    from espnet_plugin.tasks.batch_job import ResumableTables, in_batches
-    from espnet_plugin.tasks.language_models import sentence_scorer
+    from espnet_plugin.inference.batch_job import ResumableTables, in_batches
+    from espnet_plugin.inference.language_models import sentence_scorer
 
     settings, lists = read_settings(args.nbest_dir), read_nbest(args.nbest_dir)
     new = [parse_lm(text) for text in args.lm]

@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.stages.config import load_pipeline_config
-from espnet_plugin.stages.scheduler import make_plan
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.scheduler import make_plan
 
 
 def get_parser() -> argparse.ArgumentParser:

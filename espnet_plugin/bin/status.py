@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.bin.console import report_user_errors
 from espnet_plugin.bin.train import build_pipeline
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.stages.state import PipelineState
-from espnet_plugin.stages.status import Row, format_rows, step_rows
+from espnet_plugin.pipeline.launch.console import report_user_errors
+from espnet_plugin.pipeline.state.state import PipelineState
+from espnet_plugin.pipeline.status import Row, format_rows, step_rows
 
 
 def rows_of(exp: Path) -> list[Row]:

@@ -15,16 +15,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from espnet_plugin.bin.console import run_command, show
-from espnet_plugin.bin.pipeline_options import (
+from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.launch.console import run_command, show
+from espnet_plugin.pipeline.pipeline import Pipeline
+from espnet_plugin.pipeline.plan.command_line import (
     add_pipeline_options,
     parse_with_stage_args,
     pipeline_config,
     run_options,
     str2bool,
 )
-from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.stages.pipeline import Pipeline
 
 
 def get_parser() -> argparse.ArgumentParser:

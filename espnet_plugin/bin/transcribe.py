@@ -83,9 +83,9 @@ def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]
     Raises:
         ValueError: a configuration that cannot be read.
     """
-    from espnet_plugin.publishing.contents import JOB_OPTIONS
-    from espnet_plugin.publishing.package import read_mapping
-    from espnet_plugin.tasks.search_options import add_search_arguments
+    from espnet_plugin.inference.search_options import add_search_arguments
+    from espnet_plugin.packages.contents import JOB_OPTIONS
+    from espnet_plugin.packages.package import read_mapping
 
     parser = get_parser()
     own = {action.dest for action in parser._actions}
@@ -114,9 +114,9 @@ def make_transcriber(
     from espnet_plugin.transcription.transcriber import Cutting, Transcriber
 
     cutting = Cutting(args.segmentation, args.longest, args.overlap, args.pause)
-    from espnet_plugin.bin.asr_inference import Speech2Text
-    from espnet_plugin.publishing.loading import pretrained_arguments
-    from espnet_plugin.tasks.word_recogniser import WordRecogniser
+    from espnet_plugin.inference.speech2text import Speech2Text
+    from espnet_plugin.inference.word_recogniser import WordRecogniser
+    from espnet_plugin.packages.loading import pretrained_arguments
 
     packed = pretrained_arguments(args.model)
     beam = search.get("beam_size") or packed.get("beam_size") or 8

@@ -65,8 +65,8 @@ def decode_and_tune(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: bad options or files.
     """
-    from espnet_plugin.tasks.batch_job import start_logging
-    from espnet_plugin.tasks.decode_job import decode_to_folder
+    from espnet_plugin.inference.batch_job import start_logging
+    from espnet_plugin.inference.decode_job import decode_to_folder
 
     start_logging(args)
     data = args.data_path_and_name_and_type

@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> None:
         ValueError: user errors.
         UploadFailed: the Hub could not be reached.
     """
-    from espnet_plugin.publishing.cache import cache_folder
+    from espnet_plugin.packages.cache import cache_folder
+    from espnet_plugin.packages.sources import open_package
     from espnet_plugin.publishing.model_card import CardOptions
-    from espnet_plugin.publishing.sources import open_package
     from espnet_plugin.publishing.upload import Destination, find_token, upload
     from espnet_plugin.publishing.upload_folder import write_folder
 

@@ -1,4 +1,4 @@
-"""Stand-ins for packages that ESPnet asks for and that no longer install (level 2)."""
+"""Workarounds for what ESPnet asks for and no longer installs, or gets wrong (L2)."""
 
 from espnet_plugin.compat.warprnnt import RNNTLoss, install_warprnnt, rnnt_loss
 

@@ -1,4 +1,4 @@
-"""What the data preparation of several recipes shares: Kaldi data directories and downloads.
+"""What the corpora's preparations share: Kaldi folders, downloads, audio formats (L0).
 
-Level 0: the standard library and NumPy only, so that preparing a corpus needs no torch.
+The standard library and NumPy only, so that preparing a corpus needs no torch.
 """

@@ -1,5 +1,5 @@
-"""A user's data: Kaldi data directories, their checks, token lists and pronunciation lexica.
+"""A user's data: Kaldi folders, their checks, token lists, pronunciation lexica (L3).
 
-Level 3. Reading feature archives in formats other than plain matrices goes through omniio, which
+Reading feature archives in formats other than plain matrices goes through omniio, which
 ESPnet brings, and audio through soundfile; both are imported only when there is such data.
 """

@@ -20,7 +20,7 @@ def read_token_list(path: Path) -> list[str]:
         ValueError: a missing or empty file, a token twice, or blank not first.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such token list; make it with bin/make_tokens.py")
+        raise ValueError(f"{path}: no such token list; make it with jobs/make_tokens.py")
     tokens = [line.rstrip() for line in path.read_text(encoding="utf-8").split("\n")]
     if tokens and not tokens[-1]:
         tokens.pop()

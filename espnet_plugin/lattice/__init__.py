@@ -1,4 +1,4 @@
-"""Alignment lattices: topologies, forward-backward, posteriors and best path (level 0)."""
+"""Alignment lattices: topologies, forward-backward, posteriors and best path (L0)."""
 
 from espnet_plugin.lattice.best_path import best_path, frame_labels
 from espnet_plugin.lattice.log_prob import lattice_log_prob

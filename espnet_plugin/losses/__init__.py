@@ -1,4 +1,4 @@
-"""Training criteria as functions of tensors (level 1). See docs/losses.md."""
+"""Training criteria as functions of tensors (L1). See docs/losses.md."""
 
 from espnet_plugin.losses.backends import available_backends
 from espnet_plugin.losses.ctc import ctc_loss

@@ -14,10 +14,15 @@ from torch import Tensor
 
 from espnet_plugin.losses import inputs
 from espnet_plugin.losses.backends import resolve_backend
-from espnet_plugin.losses.engine import Engine, torch_engine, triton_engine, triton_fused_engine
+from espnet_plugin.losses.engines.engine import (
+    Engine,
+    torch_engine,
+    triton_engine,
+    triton_fused_engine,
+)
+from espnet_plugin.losses.engines.fused_function import FusedFullSum, FusedOptions
+from espnet_plugin.losses.engines.joint_inputs import Activation
 from espnet_plugin.losses.full_sum import check_full_sum_inputs, full_sum_loss
-from espnet_plugin.losses.fused_function import FusedFullSum, FusedOptions
-from espnet_plugin.losses.joint_inputs import Activation
 from espnet_plugin.losses.options import FullSumOptions
 from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
 from espnet_plugin.losses.restriction import Restriction

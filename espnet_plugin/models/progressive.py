@@ -27,7 +27,7 @@ from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cu
 from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
-from espnet_plugin.search.greedy import greedy_search
+from espnet_plugin.search.beam.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 
 TOPOLOGIES = ("monotonic", "rnnt")

@@ -1,1 +1,1 @@
-"""What a pipeline costs, and whether this machine can pay it: plan, doctor, reference time."""
+"""What a pipeline costs, and whether this machine can pay it: plan, doctor (L3)."""

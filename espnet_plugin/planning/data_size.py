@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.stages.options import RunOptions
+from espnet_plugin.pipeline.plan.options import RunOptions
 
 FRAMES_PER_SECOND = 100  # feature frames: 10 ms, as Kaldi's and ESPnet's features have them
 SPREAD = (0.2, 1.8)  # assumed utterances last between these multiples of the mean

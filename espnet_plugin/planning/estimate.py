@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from espnet_plugin.pipeline.plan.budget import epochs_for_steps, options_from_arguments
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
+from espnet_plugin.pipeline.state.reference_system import REFERENCE_SECONDS
 from espnet_plugin.planning.batches import Batches, epoch_batches
 from espnet_plugin.planning.data_size import FRAMES_PER_SECOND, DataSize
 from espnet_plugin.planning.devices import LAUNCH_SECONDS, DeviceClass, precision
 from espnet_plugin.planning.probe_result import Probe, StageProbe
-from espnet_plugin.planning.reference_system import REFERENCE_SECONDS
-from espnet_plugin.stages.budget import epochs_for_steps, options_from_arguments
-from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import TrainStage
 
 #: The forward pass's part of forward and backward (which has two products for each of its).
 FORWARD_SHARE = 1 / 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from espnet_plugin.pipeline.state.reference_system import reference_hours
 from espnet_plugin.planning.data_size import DataSize
 from espnet_plugin.planning.devices import DeviceClass
 from espnet_plugin.planning.estimate import (
@@ -13,7 +14,6 @@ from espnet_plugin.planning.estimate import (
     seconds_on,
 )
 from espnet_plugin.planning.probe_result import Probe
-from espnet_plugin.planning.reference_system import reference_hours
 
 GIB = float(1 << 30)
 _HEADINGS = (

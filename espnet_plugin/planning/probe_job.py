@@ -13,14 +13,14 @@ import yaml
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.token_list import write_token_list
+from espnet_plugin.pipeline.launch.commands import program, stage_config
+from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.planning.batches import epoch_batches
 from espnet_plugin.planning.data_size import DataSize
 from espnet_plugin.planning.estimate import stage_options
 from espnet_plugin.planning.probe_result import Probe
-from espnet_plugin.stages.commands import program, stage_config
-from espnet_plugin.stages.options import RunOptions
-from espnet_plugin.stages.plan import TrainStage
-from espnet_plugin.stages.process import ChildFailed, start, wait_all
 
 #: Feature frames of a CPU's probe: a batch at full size would take minutes, and gigabytes.
 CPU_FRAMES = 1200.0

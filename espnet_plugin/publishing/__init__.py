@@ -1,1 +1,1 @@
-"""Models out into the world and back: packages, their reading, packing and upload."""
+"""Packed models out into the world: model card and upload (L3)."""

@@ -139,7 +139,7 @@ def _use(facts: Facts, options: CardOptions) -> str:
     given = f"samples at {facts.rate} Hz" if facts.takes_audio else "features [frames, dimension]"
     name = "speech" if facts.takes_audio else "features"
     python = f"""```python
-from espnet_plugin.bin.asr_inference import Speech2Text
+from espnet_plugin.inference.speech2text import Speech2Text
 recognise = Speech2Text.from_pretrained("{options.repo}")
 text, tokens, token_ids, hypothesis = recognise({name})[0]  # {given}
 ```"""

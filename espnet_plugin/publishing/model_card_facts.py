@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.data.model_frames import frames_from_config
-from espnet_plugin.publishing.package import Package, read_mapping
-from espnet_plugin.publishing.weights import read_weights
+from espnet_plugin.packages.package import Package, read_mapping
+from espnet_plugin.packages.weights import read_weights
+from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.report.training_table import clock
-from espnet_plugin.stages.state import PipelineState
 
 _JOB = "job:"
 _TRAIN = "train:"

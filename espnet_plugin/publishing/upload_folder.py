@@ -7,10 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+from espnet_plugin.packages.package import Package
 from espnet_plugin.publishing.model_card import FIGURE, CardOptions, model_card
 from espnet_plugin.publishing.model_card_facts import read_facts
 from espnet_plugin.publishing.model_card_figure import write_figure
-from espnet_plugin.publishing.package import Package
 
 CARD = "README.md"
 

@@ -1,1 +1,1 @@
-"""The report of a pipeline: curves, alignments, wall-clock, error rates. Level 3."""
+"""The report of a pipeline: curves, alignments, wall-clock, error rates (L3)."""

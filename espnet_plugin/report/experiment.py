@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from espnet_plugin.data.kaldi_files import read_integers, read_table
+from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.report.epoch_stats import EpochStats, read_epochs
-from espnet_plugin.stages.state import PipelineState
 
 _STAGES = ("align", "viterbi", "full_sum", "mbr")  # where no pipeline.json says which there are
 

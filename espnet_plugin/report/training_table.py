@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_plugin.planning.reference_system import reference_time
+from espnet_plugin.pipeline.state.reference_system import reference_time
+from espnet_plugin.pipeline.state.state import PipelineState, StepState
 from espnet_plugin.report.epoch_stats import read_epochs
-from espnet_plugin.stages.state import PipelineState, StepState
 
 
 def training_notes(exp: Path) -> list[str]:

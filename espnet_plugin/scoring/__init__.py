@@ -1,6 +1,6 @@
-"""Error rates: alignment of hypotheses with references, ESPnet's result tables, significance.
+"""Error rates: alignment with references, ESPnet's result tables, significance (L3).
 
-Level 3: the standard library and NumPy only.
+The standard library and NumPy only.
 """
 
 from espnet_plugin.scoring.bootstrap import Comparison, paired_bootstrap

@@ -3,7 +3,7 @@
 The stand-in for ``hubscr.pl`` where sctk is not installed: references and hypotheses are mapped
 by the evaluation's rules (GLM), contractions get their alternatives, hyphenated words are split,
 hesitations and fragments may be missing. Compared with sclite on random texts
-(tests/unit/test_scoring_hub5.py) it counts the same errors but for ties between alignments; for
+(tests/unit/scoring/test_hub5.py) it counts the same errors but for ties between alignments; for
 numbers to publish, install sctk.
 """
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from espnet_plugin.publishing.weights import Header, read_header
+from espnet_plugin.packages.weights import Header, read_header
 
 #: Parameters that a task may make and drop again, beside those of the model: heads it replaces.
 _SPARE_TENSORS, _SPARE_ELEMENTS = 500, 1 << 22

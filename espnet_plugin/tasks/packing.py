@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 from espnet2.main_funcs.pack_funcs import pack
 
-from espnet_plugin.publishing.contents import Contents
-from espnet_plugin.publishing.package import META
+from espnet_plugin.packages.contents import Contents
+from espnet_plugin.packages.package import META
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip files know no earlier time
 _FILE_MODE = 0o644 << 16

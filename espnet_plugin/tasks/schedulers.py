@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import _LRScheduler
 
-from espnet_plugin.schedules import constant_linear_decay, one_cycle_linear
+from espnet_plugin.nn.rate_curves import constant_linear_decay, one_cycle_linear
 
 
 class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
@@ -55,7 +55,7 @@ class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
             raise ValueError(
                 f"{type(self).__name__.lower()} does not know how long the training is and would "
                 "stay at its first rate: give scheduler_conf.total_steps, or train with "
-                "python -m espnet_plugin.bin.asr_train, which tells it"
+                "python -m espnet_plugin.jobs.asr_train, which tells it"
             )
         # Before the Trainer told the total, only the constructor asks: it wants the first rate.
         total = self.total_steps if self.total_steps is not None else 1 << 62

@@ -10,7 +10,7 @@ from espnet2.train.trainer import Trainer
 
 from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
-from espnet_plugin.planning.reference_system import write_reference_step
+from espnet_plugin.pipeline.state.reference_system import write_reference_step
 from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler

@@ -73,7 +73,13 @@ def command(data: Path, python: str, loss: str, folder: Path) -> list[str]:
     files = [("wav.scp", "speech", "sound"), ("text", "text", "text")]
     if loss == "viterbi":
         files.append(("alignment", "alignment", "text_int"))
-    arguments = [python, "-m", "espnet_plugin.bin.asr_train", "--config", str(data / "config.yaml")]
+    arguments = [
+        python,
+        "-m",
+        "espnet_plugin.jobs.asr_train",
+        "--config",
+        str(data / "config.yaml"),
+    ]
     arguments += ["--output_dir", str(folder), "--token_list", str(data / "tokens.txt")]
     arguments += ["--token_type", "word", "--loss", loss, "--ngpu", "0"]
     for part in ("train", "valid"):

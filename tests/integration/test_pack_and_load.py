@@ -22,7 +22,7 @@ import yaml
 
 from espnet_plugin.bin import evaluate, pack, train
 from espnet_plugin.corpora.kaldi_dir import write_ark, write_table
-from espnet_plugin.publishing.sources import open_package
+from espnet_plugin.packages.sources import open_package
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ import numpy as np
 import espnet_plugin
 from espnet2.bin.asr_inference import Speech2Text as Stock
 from espnet_model_zoo.downloader import ModelDownloader
-from espnet_plugin.bin.asr_inference import Speech2Text
+from espnet_plugin.inference.speech2text import Speech2Text
 
 monotonic, standard, bare, speech = sys.argv[1:]
 utterances = list(np.load(speech).values())
@@ -177,7 +177,7 @@ def command(root: Path, python: str, *more: str) -> list[str]:
 
 def originals(exp: Path, decoding: Path, speech: Path) -> dict[str, Any]:
     """Results of the models as they lie in the experiment, before packing."""
-    from espnet_plugin.bin.asr_inference import Speech2Text
+    from espnet_plugin.inference.speech2text import Speech2Text
 
     def told(stage: str, **options: Any) -> list[list[Any]]:
         files = exp / stage / "config.yaml", exp / stage / "valid.loss.ave.pth"
@@ -351,7 +351,7 @@ def test_fine_tuning_from_the_file(published: Published) -> None:
 
 def test_a_packed_model_that_was_tampered_with(published: Published, tmp_path: Path) -> None:
     """A changed model must not load: ESPnet alone would leave missing parameters random."""
-    from espnet_plugin.bin.asr_inference import Speech2Text
+    from espnet_plugin.inference.speech2text import Speech2Text
 
     package = open_package(published.bare, tmp_path / "cache")
     weights = dict(published.weights)

@@ -68,7 +68,7 @@ def test_up_to_the_hub_and_down_again(tmp_path: Path) -> None:
     empty.mkdir()
     code = f"""
 import soundfile
-from espnet_plugin.bin.asr_inference import Speech2Text
+from espnet_plugin.inference.speech2text import Speech2Text
 speech, _ = soundfile.read({str(AUDIO)!r}, dtype="float32")
 for model in ({str(MODEL)!r}, "tester/demo@v1"):
     (text, tokens, ids, found), *_ = Speech2Text.from_pretrained(model)(speech)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_plugin.stages.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "asr1"
 

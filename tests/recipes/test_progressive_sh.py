@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from espnet_plugin.data.lm_spec import WORD_ARPA
-from espnet_plugin.stages.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
 
 TEMPLATE = Path(__file__).parents[2] / "egs2/TEMPLATE/asr1"
 SETS = ["--train_set", "tr", "--valid_set", "dev", "--test_sets", "t1 t2"]
@@ -57,7 +57,7 @@ def call(
         env={**os.environ, "FAIL_AT": fail_at},
     )
     lines = calls.read_text().splitlines() if calls.exists() else []
-    programs = [line.removeprefix("-m espnet_plugin.bin.").split() for line in lines]
+    programs = [line.removeprefix("-m espnet_plugin ").split() for line in lines]
     # doctor and plan come before everything else and before training; they have their own test
     return result, [p for p in programs if everything or p[0] not in ("doctor", "plan")]
 

@@ -240,7 +240,7 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(uname)" = Linux ] &&
     [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
     preloaded=$(mktemp -d)
-    OMP_NUM_THREADS=1 "${python}" -m espnet_plugin.bin.preload "${preloaded}" \
+    OMP_NUM_THREADS=1 "${python}" -m espnet_plugin preload "${preloaded}" \
         >"${preloaded}/log" 2>&1 &
     server=$!
     trap 'kill "${server}" 2>/dev/null || true; rm -rf "${preloaded}"' EXIT
@@ -255,7 +255,7 @@ fi
 run() {
     local name=$1
     shift
-    "${python}" -m "espnet_plugin.bin.${name}" "$@"
+    "${python}" -m espnet_plugin "${name}" "$@"
 }
 
 # wanted N: whether step N is asked for

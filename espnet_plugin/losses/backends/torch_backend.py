@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from espnet_plugin.losses.engine import torch_engine
-from espnet_plugin.losses.grid import grid_full_sum
+from espnet_plugin.losses.engines.engine import torch_engine
+from espnet_plugin.losses.engines.grid import grid_full_sum
 from espnet_plugin.losses.options import FullSumOptions
 
 

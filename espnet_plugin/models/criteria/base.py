@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from espnet_plugin.models.batch import Batch
-
-if TYPE_CHECKING:
-    from espnet_plugin.models.progressive import ProgressiveTransducerModel
 
 NORMALIZATIONS = ("sequences", "frames", "labels")
 
@@ -33,6 +30,31 @@ class Chunking:
     hop: int
     tail: bool = False
     augment: bool = False
+
+
+class TransducerParts(Protocol):
+    """What criteria use of a model, whatever class it has.
+
+    Attributes:
+        blank_id: index of blank.
+        topology: "monotonic" or "rnnt".
+        training: False in validation.
+        joint_network: encoder and prediction to logits.
+    """
+
+    blank_id: int
+    topology: str
+    training: bool
+    joint_network: Any
+
+    def encoder_logits(self, frames: Tensor) -> Tensor:
+        """Frames [B, T, D] to the logits [B, T, V] of the encoder's own output layer."""
+
+    def intermediate_logits(self, frames: Tensor, layer: int) -> Tensor:
+        """The same for an intermediate layer of the encoder."""
+
+    def prediction(self, targets: Tensor) -> Tensor:
+        """Labels [B, S] to the prediction network's output [B, S+1, D]."""
 
 
 class Criterion(ABC):
@@ -66,7 +88,7 @@ class Criterion(ABC):
 
     @abstractmethod
     def __call__(
-        self, model: ProgressiveTransducerModel, batch: Batch
+        self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Returns the scalar loss, statistics to log, and `weight` of both."""
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
 from espnet_plugin.losses import ctc_loss, encoder_full_sum_loss
 from espnet_plugin.losses.variant_full_sum import variant_full_sum_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Criterion, feasible
-
-if TYPE_CHECKING:
-    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
 
 
 class CTCCriterion(Criterion):
@@ -50,7 +47,7 @@ class CTCCriterion(Criterion):
         self.topology = topology
         self.intermediate_scale = intermediate_scale
 
-    def _loss(self, logits: Tensor, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
+    def _loss(self, logits: Tensor, model: TransducerParts, batch: Batch) -> Tensor:
         lengths = (batch.encoder.lengths, batch.target_lengths)
         if batch.graph is not None:
             return variant_full_sum_loss(
@@ -61,7 +58,11 @@ class CTCCriterion(Criterion):
                 reduction="none",
                 infeasible="inf",
             )
-        options = {"blank": model.blank_id, "reduction": "none", "infeasible": "inf"}
+        options: dict[str, Any] = {
+            "blank": model.blank_id,
+            "reduction": "none",
+            "infeasible": "inf",
+        }
         if self.topology == "ctc":
             return ctc_loss(logits, batch.targets, *lengths, **options)
         return encoder_full_sum_loss(
@@ -69,7 +70,7 @@ class CTCCriterion(Criterion):
         )
 
     def __call__(
-        self, model: ProgressiveTransducerModel, batch: Batch
+        self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         losses = self._loss(model.encoder_logits(batch.encoder.frames), model, batch)  # [B]

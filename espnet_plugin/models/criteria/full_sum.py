@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from espnet_plugin.losses import encoder_full_sum_loss, fused_full_sum_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Criterion, feasible
-
-if TYPE_CHECKING:
-    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
 
 
 class FullSumCriterion(Criterion):
@@ -44,7 +39,7 @@ class FullSumCriterion(Criterion):
         self.encoder_scale = encoder_scale
         self.max_frames = max_frames
 
-    def losses(self, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
+    def losses(self, model: TransducerParts, batch: Batch) -> Tensor:
         """-log P(a|x) of each sequence [B], +inf where no alignment exists."""
         return fused_full_sum_loss(
             batch.encoder.frames,
@@ -61,7 +56,7 @@ class FullSumCriterion(Criterion):
         )
 
     def __call__(
-        self, model: ProgressiveTransducerModel, batch: Batch
+        self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         losses = self.losses(model, batch)

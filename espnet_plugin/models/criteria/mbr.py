@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from espnet_plugin.losses import mbr_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Criterion, feasible
+from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
 from espnet_plugin.models.criteria.full_sum import FullSumCriterion
-
-if TYPE_CHECKING:
-    from espnet_plugin.models.progressive import ProgressiveTransducerModel
 
 
 class MBRCriterion(Criterion):
@@ -50,7 +46,7 @@ class MBRCriterion(Criterion):
         self.full_sum = FullSumCriterion(backend=backend, normalization=normalization)
 
     def __call__(
-        self, model: ProgressiveTransducerModel, batch: Batch
+        self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`. Validation data carries no lists: it gets the full-sum loss."""
         if batch.nbest is None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from espnet_plugin.losses import encoder_ce_loss, viterbi_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Chunking, Criterion
-
-if TYPE_CHECKING:
-    from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.models.criteria.base import Chunking, Criterion, TransducerParts
 
 
 class ViterbiCriterion(Criterion):
@@ -68,7 +63,7 @@ class ViterbiCriterion(Criterion):
         windows = Chunking(chunk_size, chunk_hop, chunk_tail, chunk_specaug)
         self.chunking = windows if chunk_size else None
 
-    def _path_logits(self, model: ProgressiveTransducerModel, batch: Batch) -> Tensor:
+    def _path_logits(self, model: TransducerParts, batch: Batch) -> Tensor:
         """Joint network on the path: [B', T, V]."""
         assert batch.states is not None
         prediction = model.prediction(batch.targets)  # [B, S+1, D]
@@ -81,7 +76,7 @@ class ViterbiCriterion(Criterion):
         return model.joint_network(batch.encoder.frames, on_path)
 
     def __call__(
-        self, model: ProgressiveTransducerModel, batch: Batch
+        self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         assert batch.alignment is not None

@@ -204,5 +204,5 @@ def test_audio_is_measured_once(
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("espnet_plugin.data.measure_all.measure", refuse)
+    monkeypatch.setattr("espnet_plugin.data.check.measure_all.measure", refuse)
     assert prepare(corpus) == 0

@@ -24,9 +24,9 @@ from parts import Part
 from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.data.check.measure import Request
+from espnet_plugin.data.check.measure_all import measure_all
 from espnet_plugin.data.lexicon import write_lexicon
-from espnet_plugin.data.measure import Request
-from espnet_plugin.data.measure_all import measure_all
 
 SAMPLE_RATE = 16000
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")

@@ -15,4 +15,4 @@ if [ ${#sets[@]} -eq 0 ]; then
     echo "local/score.sh: none of Hub5'00, Hub5'01 and RT03 was decoded"
     exit 0
 fi
-exec python3 -m espnet_plugin.bin.score_hub5 --exp "${exp}" --data_dir data --sets "${sets[@]}" "$@"
+exec python3 -m espnet_plugin.jobs.score_hub5 --exp "${exp}" --data_dir data --sets "${sets[@]}" "$@"

@@ -1,0 +1,1 @@
+"""A trained model applied to speech: batches, searchers, LMs, words (L5)."""

@@ -1,0 +1,72 @@
+"""Words with times and confidences of a batch's N-best lists.
+
+Shapes: B utterances, T encoder frames, D encoder size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from espnet_plugin.inference.text_output import WordOutput
+from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.search import Hypothesis, exact_frames, posteriors, word_confidences
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of the best hypothesis; seconds, and its share of the N-best list's probability."""
+
+    word: str
+    start: float
+    duration: float
+    confidence: float
+
+
+def spoken_words(
+    model: ProgressiveTransducerModel,
+    words: WordOutput,
+    lists: Sequence[Sequence[Hypothesis]],
+    frames: torch.Tensor,
+    lengths: torch.Tensor,
+    method: str,
+) -> list[list[SpokenWord]]:
+    """The words of every utterance; none where their times cannot be known.
+
+    Args:
+        words: makes words of labels.
+        lists: N-best lists [B].
+        frames, lengths: encoder output [B, T, D] and [B], from which `lists` were found.
+        method: ``align`` (the best path of the labels found), ``search`` (what the search noted on
+            its way) or ``none``.
+    """
+    shift = words.frame_shift
+    if method == "none" or shift is None:
+        return [[] for _ in lists]
+    best = [found[0] for found in lists]
+    places: Sequence[Sequence[int] | None] = [hypothesis.frames for hypothesis in best]
+    if method == "align" and any(places):
+        places = exact_frames(
+            [hypothesis.tokens for hypothesis in best],
+            frames,
+            lengths,
+            model.prediction,
+            model.joint_network,
+            topology=model.topology,
+            blank=model.blank_id,
+        )
+    return [_spoken(words, found, at, shift) for found, at in zip(lists, places, strict=True)]
+
+
+def _spoken(
+    words: WordOutput, found: Sequence[Hypothesis], at: Sequence[int] | None, shift: float
+) -> list[SpokenWord]:
+    timed = words.timed(found[0], found[0].frames if at is None else at)
+    said = [words.text(hypothesis).split() for hypothesis in found]
+    sure = word_confidences([word.word for word in timed], said, posteriors(found))
+    return [
+        SpokenWord(w.word, w.first * shift, (w.last - w.first + 1) * shift, confidence)
+        for w, confidence in zip(timed, sure, strict=True)
+    ]

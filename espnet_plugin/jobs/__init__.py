@@ -1,0 +1,1 @@
+"""Programs that the pipeline's steps and the recipes start, one a file (L6)."""

@@ -1,0 +1,48 @@
+"""Collect ESPnet's statistics of training and validation data (shapes, mean and variance).
+
+python -m espnet_plugin.jobs.collect_stats <the options of train>
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from espnet_plugin.bin.train import get_parser as train_parser
+from espnet_plugin.pipeline.launch.console import run_command, show
+from espnet_plugin.pipeline.plan.command_line import (
+    parse_with_stage_args,
+    pipeline_config,
+    run_options,
+)
+from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.steps.statistics import collect_stats
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = train_parser()
+    parser.description = __doc__
+    return parser
+
+
+def run(cmd: Sequence[str]) -> None:
+    """Collect what is not collected yet.
+
+    Raises:
+        ValueError: user errors.
+        ChildFailed: a job failed.
+    """
+    args, stage_args = parse_with_stage_args(get_parser(), cmd)
+    first = make_plan(pipeline_config(args))[0]
+    collect_stats(first, run_options(args, stage_args), show, lambda: None)
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status, see `run_command`."""
+    return run_command(lambda: run(list(sys.argv[1:] if cmd is None else cmd)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Make the token list of a corpus, in ESPnet's layout.
+
+    python -m espnet_plugin.jobs.make_tokens --token_type char --text data/train/text
+    python -m espnet_plugin.jobs.make_tokens --token_type bpe --nbpe 500 --text data/train/text
+    python -m espnet_plugin.jobs.make_tokens --token_type phn --lexicon lexicon.txt \\
+        --text data/train/text --other_text data/dev/text
+
+The list goes to <out_dir>/char/tokens.txt, <out_dir>/bpe_unigram500/{tokens.txt,bpe.model} or
+<out_dir>/phn/{tokens.txt,lexicon.txt}. For phn, the words of --text and --other_text must all have
+a pronunciation, from the lexicon or from --g2p; the lexicon written there holds both, and
+word_counts says which of several words with one pronunciation is the likely one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+
+from espnet_plugin.corpora.kaldi_dir import write_table
+from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.data.g2p import PROVIDERS, load_g2p
+from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
+from espnet_plugin.data.token_list import character_tokens, train_bpe, write_token_list
+from espnet_plugin.pipeline.launch.console import report_user_errors
+from espnet_plugin.scoring.phoneme_words import WORD_COUNTS
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--token_type", choices=("char", "bpe", "phn"), required=True)
+    parser.add_argument("--text", type=Path, nargs="+", required=True, help="Kaldi texts to train")
+    parser.add_argument("--out_dir", type=Path, default=Path("data/token_list"))
+    parser.add_argument("--nbpe", type=int, default=500, help="number of sentencepiece pieces")
+    parser.add_argument("--bpemode", choices=("unigram", "bpe"), default="unigram")
+    parser.add_argument("--lexicon", type=Path, help="lines `word phoneme phoneme ...`")
+    parser.add_argument(
+        "--lexicon_probabilities", action="store_true", help="its second column is a probability"
+    )
+    parser.add_argument("--g2p", choices=PROVIDERS, help="for words that the lexicon lacks")
+    parser.add_argument(
+        "--other_text", type=Path, nargs="+", default=[], help="more texts that phn must cover"
+    )
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> int:
+    """Run the command; return 0, or 2 after a user error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(cmd)
+    return report_user_errors(lambda: print(make_tokens(args)))
+
+
+def make_tokens(args: argparse.Namespace) -> Path:
+    """Write what was asked for; return the path of the token list."""
+    texts = [text for path in args.text for text in read_table(path).values()]
+    # ESPnet splits a transcript at any white space and joins it with single spaces
+    texts = [" ".join(text.split()) for text in texts]
+    if args.token_type == "char":
+        folder, tokens = args.out_dir / "char", character_tokens(texts)
+    elif args.token_type == "bpe":
+        folder = args.out_dir / f"bpe_{args.bpemode}{args.nbpe}"
+        tokens = train_bpe(texts, args.nbpe, folder, args.bpemode)
+    else:
+        folder = args.out_dir / "phn"
+        others = [text for path in args.other_text for text in read_table(path).values()]
+        lexicon = _complete_lexicon(args, {w for text in texts + others for w in text.split()})
+        tokens = lexicon.label_set
+        write_lexicon(folder / "lexicon.txt", lexicon)
+        counts = Counter(word for text in texts for word in text.split())
+        write_table(folder / WORD_COUNTS, {word: str(count) for word, count in counts.items()})
+    write_token_list(folder / "tokens.txt", tokens)
+    written: Path = folder / "tokens.txt"
+    return written
+
+
+def _complete_lexicon(args: argparse.Namespace, words: set[str]) -> Lexicon:
+    if args.lexicon is None:
+        raise ValueError("--token_type phn needs --lexicon")
+    lexicon = read_lexicon(args.lexicon, probabilities=args.lexicon_probabilities)
+    missing = lexicon.missing(words)
+    if missing and args.g2p:
+        shown = some(missing)
+        logging.warning("%s: %d words from %s: %s", args.lexicon, len(missing), args.g2p, shown)
+        lexicon = lexicon.with_words(words, load_g2p(args.g2p, lexicon.phonemes))
+    lexicon.require(words)
+    return lexicon
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How losses are computed: dense and packed lattices, in torch and Triton."""

@@ -1,0 +1,192 @@
+"""The joint network on packed cells: scores forward, gradients by recomputation.
+
+Shapes: B batch, T frames, S labels, J joint size, V vocabulary with blank, C cells, R cells of
+one chunk.
+
+A cell (b, t, u) is addressed by its flat index in [B, T, S+1]. Only the listed cells are
+computed, R at a time, so the V-sized logits never exist outside a chunk:
+
+    h = tanh(e_t + g_u),  z = W h + c
+
+The hidden layer h (hidden_layer.py) and the rows of logits z (rows.py) have two engines each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from espnet_plugin.losses.engines.chunk_threads import Turns, run_chunks, workers_for
+from espnet_plugin.losses.engines.hidden_layer import HiddenLayer, MakeHidden
+from espnet_plugin.losses.engines.joint_inputs import Buffers, JointGradients, JointInputs
+from espnet_plugin.losses.engines.rows import RowEngine
+
+_DEFAULT_BUDGET = {"cpu": 6 << 20, "cuda": 256 << 20}
+_LANES = 16  # matrix products with fewer or odd numbers of columns run at half speed
+_BLOCK = 1280  # symbols whose part of the weight's gradient is added to in one go
+
+Work = Callable[[int, slice], None]  # a chunk's number and its part of the list of cells
+MakeWork = Callable[[HiddenLayer, Buffers, Turns], Work]
+
+
+class PackedJoint:
+    """Scores and gradients of listed cells, chunk by chunk.
+
+    Args:
+        inputs: see :class:`JointInputs`.
+        rows: who works on the rows of logits.
+        make_hidden: who works on the hidden layer.
+        memory_budget: bytes for one chunk's temporaries; None chooses by device.
+        threads: on a CPU, work on as many chunks at once as torch has threads.
+    """
+
+    def __init__(
+        self,
+        inputs: JointInputs,
+        rows: RowEngine,
+        make_hidden: MakeHidden,
+        memory_budget: int | None = None,
+        threads: bool = False,
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.joint_size = inputs.encoder.shape[2]
+        self.sum_dtype = inputs.sum_dtype
+        device = inputs.encoder.device
+        self.weight, self.bias = self._pad_vocabulary()
+        budget = (
+            _DEFAULT_BUDGET.get(device.type, 64 << 20) if memory_budget is None else memory_budget
+        )
+        size = torch.finfo(self.sum_dtype).bits // 8
+        per_cell = size * (4 * self.joint_size + 2 * self.weight.shape[0])
+        self.chunk = max(_LANES, budget // per_cell)
+        self._threads = threads and device.type == "cpu"
+        self._make_hidden = make_hidden
+
+    def _pad_vocabulary(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with a multiple of 16 rows; the added symbols have probability 0."""
+        weight, bias = (x.to(self.inputs.dtype) for x in (self.inputs.weight, self.inputs.bias))
+        extra = -weight.shape[0] % _LANES
+        if extra == 0 or weight.shape[0] > 64 * _LANES:
+            return weight, bias
+        weight = torch.cat([weight, weight.new_zeros(extra, weight.shape[1])])
+        return weight, torch.cat([bias, bias.new_full((extra,), -torch.inf)])
+
+    def _logits(self, hidden: Tensor, buffers: Buffers) -> Tensor:
+        """[R, J] -> [R, V] in the dtype of the matrix products."""
+        vocab_size, dtype = self.weight.shape[0], self.weight.dtype
+        out = buffers.get("logits", len(hidden), vocab_size, dtype)
+        return torch.addmm(self.bias, hidden.to(dtype), self.weight.t(), out=out)
+
+    def _run(self, cells: Tensor, gates: int, make_work: MakeWork) -> None:
+        """Work on all chunks of the cells, each within its memory budget."""
+        count = cells.shape[0]
+        parts = [slice(n, min(n + self.chunk, count)) for n in range(0, count, self.chunk)]
+        buffers = Buffers(self.chunk, cells.device)
+        layer = self._make_hidden(self.inputs, cells, buffers)
+        turns = Turns(gates)
+        workers = workers_for(len(parts)) if self._threads else 1
+        if workers == 1:
+            work = make_work(layer, buffers, turns)
+            for number, part in enumerate(parts):
+                work(number, part)
+            return
+
+        def make_worker() -> Callable[[int], None]:
+            own = Buffers(self.chunk, cells.device)
+            work = make_work(layer.beside(own), own, turns)
+            return lambda number: work(number, parts[number])
+
+        run_chunks(len(parts), workers, turns, make_worker)
+
+    def arc_scores(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(blank) and log p(label) of the listed cells.
+
+        Args:
+            cells: flat indices in ascending order, [C].
+
+        Returns:
+            blank [C], label [C].
+        """
+        blank = torch.empty(cells.shape[0], dtype=self.sum_dtype, device=cells.device)
+        label = torch.empty_like(blank)
+
+        def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
+            def work(number: int, part: slice) -> None:
+                blank[part], label[part] = self.rows.arc_scores(
+                    self._logits(layer.forward(part), buffers),
+                    layer.labels(part),
+                    self.inputs.blank,
+                    overwrite=True,
+                )
+
+            return work
+
+        self._run(cells, 0, make_work)
+        return blank, label
+
+    def gradients(self, cells: Tensor, blank: Tensor, label: Tensor) -> JointGradients:
+        """Gradients of sum over cells of blank * log p(blank) + label * log p(label).
+
+        Args:
+            cells: flat indices in ascending order, [C].
+            blank: weights, [C].
+            label: weights, [C].
+
+        Returns:
+            Gradients with respect to the tensors of :class:`JointInputs`.
+        """
+        grads = JointGradients.zeros(self.inputs, self.weight)
+        blocks = self._weight_blocks()
+
+        def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
+            def work(number: int, part: slice) -> None:
+                hidden = layer.forward(part)
+                slope = self.rows.slopes(
+                    self._logits(hidden, buffers),
+                    layer.labels(part),
+                    self.inputs.blank,
+                    blank[part],
+                    label[part],
+                    overwrite=True,
+                )  # [R, V]
+                for gate, block in enumerate(blocks):
+                    with turns.turn(gate, number):
+                        _add_outer(grads, block, slope, hidden)
+                back = layer.backward(part, self._back_product(slope, buffers))
+                with turns.turn(len(blocks), number):
+                    layer.add(part, back, grads)
+
+            return work
+
+        self._run(cells, len(blocks) + 1, make_work)
+        return grads
+
+    def _weight_blocks(self) -> list[slice]:
+        """Rows of the weight's gradient that workers may add to at the same time."""
+        size = self.weight.shape[0]
+        if not self._threads or size < 2 * _BLOCK:
+            return [slice(0, size)]
+        return [slice(n, min(n + _BLOCK, size)) for n in range(0, size, _BLOCK)]
+
+    def _back_product(self, slope: Tensor, buffers: Buffers) -> Tensor:
+        """Gradient of the hidden layer, [R, V] -> [R, J] in the dtype of the products."""
+        out = buffers.get("back", len(slope), self.joint_size, slope.dtype)
+        return torch.mm(slope, self.weight, out=out)
+
+
+def _add_outer(grads: JointGradients, block: slice, slope: Tensor, hidden: Tensor) -> None:
+    """Add one block of the weight's and bias's gradients of a chunk."""
+    slope = slope[:, block]
+    grads.bias[block].add_(slope.sum(0, dtype=grads.bias.dtype))
+    _add_product(grads.weight[block], slope.t(), hidden)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, the product in the dtype of ``left``, the sum in that of ``total``."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right.to(left.dtype))

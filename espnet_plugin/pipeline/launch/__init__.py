@@ -1,0 +1,1 @@
+"""How programs are started: command lines, jobs, their back ends, processes."""

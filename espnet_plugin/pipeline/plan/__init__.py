@@ -1,0 +1,1 @@
+"""What is to be done: configuration, stages, their order, budget, inputs, options."""

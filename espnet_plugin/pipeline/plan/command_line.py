@@ -1,0 +1,174 @@
+"""Options that the pipeline's command lines share, and how they become `RunOptions`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from espnet_plugin.data.lm_spec import WORD_ARPA
+from espnet_plugin.data.model_frames import parse_rate
+from espnet_plugin.pipeline.plan.config import PipelineConfig, load_pipeline_config
+from espnet_plugin.pipeline.plan.options import FEATS_TYPES, RunOptions
+from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.plan.stage_plan import PARTS, with_init
+
+#: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
+STAGE_ARGS_SUFFIX = "_args"
+
+
+def str2bool(text: str) -> bool:
+    """``true`` or ``false``, ESPnet's manner."""
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def rate_option(text: str) -> int:
+    """``16000`` or ``16k``, ESPnet's manner."""
+    try:
+        return parse_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
+    """Add everything that `run_options` reads; the data need not exist for a mere plan."""
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="pipeline YAML (stage_scheduler, train_stages)")
+    add("--expdir", type=Path, default=Path("exp"), help="experiments go to <expdir>/<tag>")
+    add("--tag", help="name of the experiment; default: the YAML's name")
+    data = parser.add_argument_group("data")
+    for name, text in (
+        ("train_data", "Kaldi-style folder"),
+        ("valid_data", "Kaldi-style folder"),
+        ("stats_dir", "of collect_stats"),
+    ):
+        data.add_argument(f"--{name}", type=Path, required=data_required, help=text)
+    data.add_argument("--feats_type", choices=FEATS_TYPES, default="raw")
+    data.add_argument("--fs", type=rate_option, default=16000, help="of raw audio, Hz")
+    for name, default in (
+        ("token_type", "char"),
+        ("token_list", None),
+        ("bpemodel", None),
+        ("lexicon", None),
+        ("cleaner", None),
+        ("g2p", None),
+        ("non_linguistic_symbols", None),
+    ):
+        data.add_argument(f"--{name}", default=default)
+    add("--word_arpa", help=f"word n-gram that N-best lists with an lm word:{WORD_ARPA}:SCALE use")
+    start = parser.add_argument_group("fine-tuning")
+    start.add_argument(
+        "--init_from",
+        metavar="MODEL",
+        help="start from this model: packed zip, experiment or stage folder, .pth, Hub id",
+    )
+    start.add_argument("--init_from_stage", help="which stage does (default: the first)")
+    start.add_argument(
+        "--init_from_parts",
+        metavar="PART,...",
+        help=f"of it only these, the rest at random: {', '.join(PARTS)} (default: all)",
+    )
+    work = parser.add_argument_group("resources")
+    work.add_argument("--ngpu", type=int, default=0, help="GPUs a node for training; 0: CPU")
+    work.add_argument("--num_nodes", type=int, default=1)
+    work.add_argument("--nj", type=int, default=1, help="parallel jobs")
+    work.add_argument("--inference_nj", type=int, help="of alignment, N-best, decoding; def. nj")
+    work.add_argument("--gpu_inference", type=str2bool, default=False)
+    work.add_argument("--cmd", default="local", help="local, or Kaldi-style: 'slurm.pl --mem 4G'")
+    work.add_argument("--train_cmd", default="local", help="the same for training")
+    work.add_argument("--train_threads", type=int, help="OMP_NUM_THREADS of local training")
+    work.add_argument("--python", default=shlex.quote(sys.executable))
+    parser.add_argument("--rerun_stale", type=str2bool, default=False, nargs="?", const=True)
+
+
+def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> RunOptions:
+    """Options of the library from those of the command line."""
+    token_type = args.token_type
+    text = {
+        "token_type": token_type,
+        "token_list": args.token_list,
+        "bpemodel": args.bpemodel if token_type == "bpe" else None,
+        "cleaner": args.cleaner,
+        "g2p": args.g2p,
+        "non_linguistic_symbols": args.non_linguistic_symbols,
+    }
+    if args.lexicon:
+        # Words go through our preprocessor; its phonemes are "words" to ESPnet's tokenizer.
+        text["token_type"] = "word"
+        text["preprocessor"] = "lexicon"
+        text["preprocessor_conf"] = f"lexicon={args.lexicon}"
+    return RunOptions(
+        exp=args.expdir / (args.tag or args.config.stem),
+        train_data=args.train_data or Path("data/train"),
+        valid_data=args.valid_data or Path("data/valid"),
+        stats_dir=args.stats_dir or Path("exp/stats"),
+        feats_type=args.feats_type,
+        fs=args.fs,
+        text_options={k: str(v) for k, v in text.items() if v is not None},
+        lexicon=Path(args.lexicon) if args.lexicon else None,
+        ngpu=args.ngpu,
+        num_nodes=args.num_nodes,
+        nj=args.nj,
+        inference_nj=args.inference_nj or args.nj,
+        gpu_inference=args.gpu_inference,
+        cmd=args.cmd,
+        train_cmd=args.train_cmd,
+        python=args.python,
+        train_threads=args.train_threads,
+        stage_args=stage_args,
+        rerun_stale=args.rerun_stale,
+        force_alignment=getattr(args, "force_alignment", False),
+    )
+
+
+def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
+    """The pipeline's YAML, with what the command line says about fine-tuning and the word n-gram.
+
+    Raises:
+        ValueError: the YAML is invalid, or ``--init_from`` names no stage.
+    """
+    config = _with_word_arpa(load_pipeline_config(args.config), args.word_arpa)
+    if args.init_from is None:
+        if args.init_from_stage or args.init_from_parts:
+            raise ValueError("--init_from_stage and --init_from_parts need --init_from MODEL")
+        return config
+    stage = args.init_from_stage or make_plan(config)[0].name
+    return with_init(config, stage, args.init_from, args.init_from_parts)
+
+
+def _with_word_arpa(config: PipelineConfig, file: str | None) -> PipelineConfig:
+    """Without a file the placeholder stays: only who makes N-best lists misses it."""
+    models = config.nbest.get("lm")
+    if file is None or not models:
+        return config
+    models = [models] if isinstance(models, str) else models
+    named = [str(text).replace(WORD_ARPA, file) for text in models]
+    return replace(config, nbest={**config.nbest, "lm": named})
+
+
+def parse_with_stage_args(
+    parser: argparse.ArgumentParser, cmd: Sequence[str] | None
+) -> tuple[argparse.Namespace, dict[str, list[str]]]:
+    """Parse, taking ``--<stage>_args "..."`` for whatever stages there are."""
+    stage_args: dict[str, list[str]] = {}
+    rest: list[str] = []
+    tokens = list(sys.argv[1:] if cmd is None else cmd)
+    while tokens:
+        token = tokens.pop(0)
+        name, equals, value = token[2:].partition("=")
+        if not (token.startswith("--") and name.endswith(STAGE_ARGS_SUFFIX)):
+            rest.append(token)
+            continue
+        if not equals:
+            if not tokens:
+                parser.error(f"{token} expects one argument")
+            value = tokens.pop(0)
+        stage_args[name.removesuffix(STAGE_ARGS_SUFFIX)] = shlex.split(value)
+    return parser.parse_args(rest), stage_args

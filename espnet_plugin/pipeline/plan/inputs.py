@@ -1,0 +1,147 @@
+"""Data files that the pipeline itself reads or derives: checks, merging, filtered shapes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
+from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.packages.sources import find_model
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.stage_plan import InitFrom, TrainStage
+
+
+def check_inputs(options: RunOptions) -> None:
+    """Check, before anything is trained, that the data folders and statistics fit together.
+
+    Content is `check-data`'s business; this catches what would stop ESPnet in
+    the middle of a pipeline.
+
+    Raises:
+        ValueError: a file is missing or empty, or two files disagree about the utterances.
+    """
+    for part, folder in (("train", options.train_data), ("valid", options.valid_data)):
+        speech = read_table(folder / options.scp)
+        text = read_table(folder / "text")
+        _same_keys(folder / options.scp, speech, folder / "text", text)
+        for shape in options.shape_files(part):
+            if not shape.is_file():
+                raise ValueError(f"{shape}: no such file; collect the statistics first")
+            known = read_table(shape)
+            lost = sorted(known.keys() - speech.keys())
+            if lost:
+                raise ValueError(
+                    f"{shape}: utterances that {folder / options.scp} does not have: {some(lost)}; "
+                    "collect the statistics again"
+                )
+    for path in options.text_files():
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; make the token list first")
+
+
+def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions) -> None:
+    """Check the model files from outside that stages start from.
+
+    A stage that leaves out all that has a row per label may start from a model of other labels.
+
+    Raises:
+        ValueError: a file is missing, damaged, or made for another vocabulary.
+    """
+    token_list = options.text_options.get("token_list")
+    for stage in stages:
+        init = stage.init_from
+        if init is None or not init.external:
+            continue
+        checkpoint = initial_model(init)
+        if init.fits_any_vocabulary or token_list is None:
+            if not checkpoint.is_file():
+                raise ValueError(f"{checkpoint}: no such checkpoint to start {stage.name} from")
+            continue
+        tokens = Path(token_list).read_text(encoding="utf-8").splitlines()
+        check_checkpoint_vocabulary(checkpoint, tokens)
+
+
+def initial_model(init: InitFrom) -> Path:
+    """The file that an external start reads; a packed model or Hub id is fetched and unpacked.
+
+    Raises:
+        ValueError: there is no model at that place.
+    """
+    assert init.external
+    if init.file is not None:
+        return Path(init.file)
+    assert init.model is not None
+    return find_model(init.model).model_file
+
+
+def stacked_start(source: Path, blocks: Sequence[int], target: Path) -> Path:
+    """The model file ``source`` with its encoder blocks stacked as ``blocks`` says, in ``target``.
+
+    Raises:
+        ValueError: ``source`` has not all of these blocks.
+    """
+    import torch  # only here: stages that start from stacked blocks
+
+    from espnet_plugin.nn.stacking import stack_blocks
+
+    states = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        stacked = stack_blocks(states, blocks)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".tmp")
+    torch.save(stacked, partial)
+    os.replace(partial, target)
+    return target
+
+
+def _same_keys(first: Path, one: Collection[str], second: Path, other: Collection[str]) -> None:
+    for path, lost in ((second, set(one) - set(other)), (first, set(other) - set(one))):
+        if lost:
+            there = first if path == second else second
+            raise ValueError(
+                f"{path}: lacks utterances of {there}: {some(sorted(lost))}; add them, or "
+                "remove them from both"
+            )
+
+
+def merge_tables(sources: Iterable[Path], target: Path) -> list[str]:
+    """Merge Kaldi tables into one, sorted; returns its ids.
+
+    Raises:
+        ValueError: two tables have different lines for one utterance.
+    """
+    merged: dict[str, str] = {}
+    origin: dict[str, Path] = {}
+    for source in sources:
+        for key, value in read_table(source).items():
+            if merged.get(key, value) != value:
+                raise ValueError(
+                    f"{source}: utterance {key} also stands in {origin[key]}, with other content; "
+                    "training and validation sets need distinct utterance ids"
+                )
+            merged[key] = value
+            origin.setdefault(key, source)
+    write_atomically(target, "".join(f"{key} {merged[key]}\n" for key in sorted(merged)))
+    return sorted(merged)
+
+
+def filter_shapes(sources: Iterable[Path], keep: Collection[str], folder: Path) -> list[Path]:
+    """Copies of shape files that list only utterances in ``keep`` (ESPnet samples from these).
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    made = []
+    for source in sources:
+        table = {k: v for k, v in read_table(source).items() if k in keep}
+        if not table:
+            raise ValueError(f"{source}: no utterance of it has an entry in {folder.parent.parent}")
+        target = folder / source.name
+        write_atomically(target, "".join(f"{k} {v}\n" for k, v in table.items()))
+        made.append(target)
+    return made

@@ -1,0 +1,136 @@
+"""Stage schedulers: classes, chosen by name in the YAML, that lay out the train stages."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from espnet_plugin.pipeline.plan.config import PipelineConfig
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage, make_stage, validate_plan
+
+
+class StageScheduler(ABC):
+    """Turns a pipeline configuration into an ordered, validated tuple of train stages."""
+
+    @abstractmethod
+    def stages(self, config: PipelineConfig) -> Sequence[TrainStage]:
+        """The stages in order; need not be validated yet."""
+
+    def plan(self, config: PipelineConfig) -> tuple[TrainStage, ...]:
+        """The validated plan.
+
+        Raises:
+            ValueError: a stage's inputs would not exist.
+        """
+        stages = tuple(self.stages(config))
+        validate_plan(stages, config)
+        return stages
+
+
+#: name -> class, ESPnet's manner of choosing classes from YAML.
+stage_scheduler_classes: dict[str, type[StageScheduler]] = {}
+
+S = TypeVar("S", bound=type[StageScheduler])
+
+
+def register_stage_scheduler(name: str) -> Callable[[S], S]:
+    """Class decorator: make a stage scheduler available to ``stage_scheduler: <name>``."""
+
+    def register(cls: S) -> S:
+        key = name.lower()
+        if stage_scheduler_classes.get(key, cls) is not cls:
+            raise ValueError(f"stage scheduler {key!r} is taken by {stage_scheduler_classes[key]}")
+        stage_scheduler_classes[key] = cls
+        return cls
+
+    return register
+
+
+def make_plan(config: PipelineConfig) -> tuple[TrainStage, ...]:
+    """Plan with the scheduler that the configuration names, ``name`` or ``module:name``.
+
+    Raises:
+        ValueError: unknown scheduler, wrong options, or an impossible plan.
+    """
+    module, _, _ = config.stage_scheduler.rpartition(":")
+    if module:
+        _import(module, config)
+    name = config.stage_scheduler.rpartition(":")[2].lower()
+    cls = stage_scheduler_classes.get(name)
+    if cls is None:
+        raise ValueError(
+            f"{config.path}: unknown stage_scheduler {config.stage_scheduler!r}; known: "
+            f"{', '.join(sorted(stage_scheduler_classes))}"
+        )
+    try:
+        scheduler = cls(**config.stage_scheduler_conf)
+    except TypeError as error:
+        raise ValueError(f"{config.path}: stage_scheduler_conf: {error}") from error
+    return scheduler.plan(config)
+
+
+def _import(module: str, config: PipelineConfig) -> None:
+    """Import the module that registers a scheduler, ``stage_scheduler: module:name``."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{config.path}: stage_scheduler: cannot import {module}: {error}"
+        ) from error
+
+
+def _chain(
+    config: PipelineConfig, names: Sequence[str], losses: dict[str, str]
+) -> list[TrainStage]:
+    """Stages that each start from the one before."""
+    previous = [None, *names[:-1]]
+    return [
+        make_stage(name, config, before, losses.get(name))
+        for name, before in zip(names, previous, strict=True)
+    ]
+
+
+@register_stage_scheduler("progressive")
+class ProgressiveScheduler(StageScheduler):
+    """align -> viterbi -> full_sum -> mbr, each from the checkpoint of the one before.
+
+    Args:
+        stages: names and order, default those of the paper that the YAML has. Other names
+            are possible; such a stage must name its ``loss``.
+    """
+
+    ORDER = ("align", "viterbi", "full_sum", "mbr")
+    LOSSES: ClassVar = {"align": "ctc", "viterbi": "viterbi", "full_sum": "full_sum", "mbr": "mbr"}
+
+    def __init__(self, stages: Sequence[str] | None = None) -> None:
+        self.names = None if stages is None else [str(name) for name in stages]
+
+    def stages(self, config: PipelineConfig) -> list[TrainStage]:
+        names = self.names
+        if names is None:
+            names = [name for name in self.ORDER if name in config.train_stages]
+            left = [name for name in config.train_stages if name not in self.ORDER]
+            if left:
+                raise ValueError(
+                    f"{config.path}: train_stages has {', '.join(left)}, whose place in the order "
+                    "is unknown; set stage_scheduler_conf: {stages: [...]}"
+                )
+        return _chain(config, names, self.LOSSES)
+
+
+@register_stage_scheduler("full_sum_only")
+class FullSumOnlyScheduler(StageScheduler):
+    """The from-scratch baseline: one full-sum stage, random initial parameters.
+
+    Args:
+        stage: the section of train_stages to train.
+    """
+
+    def __init__(self, stage: str = "full_sum") -> None:
+        self.stage = stage
+
+    def stages(self, config: PipelineConfig) -> list[TrainStage]:
+        chosen: Any = make_stage(self.stage, config, None, "full_sum")
+        return [chosen]

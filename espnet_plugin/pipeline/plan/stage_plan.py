@@ -1,0 +1,359 @@
+"""What a pipeline consists of: train stages, and the steps (stages and jobs) in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from espnet_plugin.packages.sources import is_source
+from espnet_plugin.pipeline.plan.budget import Budget
+from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
+
+#: Losses and what data they need besides speech and text.
+LOSS_NEEDS: Mapping[str, str | None] = {
+    "ctc": None,
+    "viterbi": "alignment",
+    "full_sum": None,
+    "mbr": "nbest",
+}
+DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
+#: Parts of a model -> prefixes of their parameters.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "encoder": ("frontend.", "normalize.", "preencoder.", "encoder.", "postencoder."),
+    "encoder_output": ("ctc.", "intermediate_output."),
+    "prediction": ("decoder.",),
+    "joint": ("joint_network.",),
+}
+
+
+@dataclass(frozen=True)
+class InitFrom:
+    """Where a stage's parameters come from.
+
+    Exactly one of these three is set.
+
+    Attributes:
+        stage: an earlier stage of this plan; its ``checkpoint``.
+        file: a model file.
+        model: a packed model, an experiment's folder or a Hub id (`publishing.sources`).
+        exclude: prefixes of parameters that start at random all the same.
+        blocks: encoder block i starts as block ``blocks[i]`` of the source, which may have another
+            number of blocks; None: as they are.
+    """
+
+    stage: str | None
+    checkpoint: str | None = None
+    file: str | None = None
+    exclude: tuple[str, ...] = ("specaug",)
+    model: str | None = None
+    blocks: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(source is not None for source in (self.stage, self.file, self.model)) != 1:
+            raise ValueError(
+                "init_from needs one of stage, file and model, got "
+                f"{self.stage}, {self.file}, {self.model}"
+            )
+        if self.blocks is not None and (not self.blocks or min(self.blocks) < 0):
+            raise ValueError(
+                "init_from.blocks lists, for each encoder block from the lowest, the block of the "
+                f"source that it starts as, counted from 0; got {list(self.blocks)}"
+            )
+
+    @property
+    def external(self) -> bool:
+        """Whether it comes from outside of this experiment."""
+        return self.stage is None
+
+    @property
+    def fits_any_vocabulary(self) -> bool:
+        """Whether all that has a row per label is left out."""
+        rows = [prefix for part, of in PARTS.items() if part != "encoder" for prefix in of]
+        return all(any(row.startswith(name) for name in self.exclude) for row in rows)
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """One ESPnet training run.
+
+    Attributes:
+        name: its folder, and its key in the YAML.
+        loss: registered loss; decides which data the stage needs.
+        options: ESPnet's options (merged, without the pipeline's own keys).
+        init_from: parameters to start from; None starts from random ones.
+        checkpoint: the file later steps load from this stage's folder.
+        budget: how long it trains.
+    """
+
+    name: str
+    loss: str
+    options: Mapping[str, Any] = field(hash=False)
+    init_from: InitFrom | None
+    checkpoint: str = DEFAULT_CHECKPOINT
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/: \t"):
+            raise ValueError(f"a stage's name is a folder name, got {self.name!r}")
+        if self.loss not in LOSS_NEEDS:
+            raise ValueError(
+                f"stage {self.name}: unknown loss {self.loss!r}; known: {', '.join(LOSS_NEEDS)}"
+            )
+
+    @property
+    def needs(self) -> str | None:
+        """``"alignment"``, ``"nbest"`` or None."""
+        return LOSS_NEEDS[self.loss]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of the pipeline: a training run or a job over the data.
+
+    Attributes:
+        name: ``train:<stage>`` or ``job:<folder>``; the key in pipeline.json.
+        kind: train | alignment | nbest.
+        folder: inside ``<expdir>/<tag>``.
+        stage: the stage trained, or whose model the job uses (None: an external alignment).
+        upstream: names of the steps whose output this one reads.
+        data_step: for a train step, the job that made its alignment or N-best lists.
+        start: the stage whose start from outside (`InitFrom.external`) gives the job its model,
+            where no stage before it can.
+        labels_step: the alignment that chose the pronunciations whose labels this step uses.
+    """
+
+    name: str
+    kind: str
+    folder: str
+    stage: str | None
+    upstream: tuple[str, ...]
+    data_step: str | None = None
+    start: str | None = None
+    labels_step: str | None = None
+
+
+def make_stage(
+    name: str, config: PipelineConfig, previous: str | None, default_loss: str | None = None
+) -> TrainStage:
+    """Build one validated stage from its YAML section.
+
+    Raises:
+        ValueError: the section is missing or something in it is invalid.
+    """
+    if name not in config.train_stages:
+        raise ValueError(
+            f"{config.path}: the plan names stage {name!r}, but train_stages has only "
+            f"{', '.join(config.train_stages)}"
+        )
+    section = config.train_stages[name]
+    loss = section.get("loss", default_loss)
+    if loss is None:
+        raise ValueError(f"{config.path}: train_stages.{name} has no loss")
+    options = {**espnet_options(section), "loss": loss}
+    try:
+        return TrainStage(
+            name=name,
+            loss=str(loss),
+            options=options,
+            init_from=_init_from(section, previous),
+            checkpoint=str(section.get("checkpoint", DEFAULT_CHECKPOINT)),
+            budget=Budget(
+                max_steps=section.get("max_steps"),
+                hours=section.get("hours"),
+                reference_hours=section.get("reference_hours"),
+                probe_iters=section.get("probe_iters"),
+            ),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{config.path}: train_stages.{name}: {error}") from error
+
+
+def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | None:
+    value = section.get("init_from", {})
+    if value is None or (previous is None and value == {}):
+        return None
+    if isinstance(value, str):
+        value = {"model" if is_source(value) else "stage": value}
+    unknown = set(value) - {"stage", "checkpoint", "file", "model", "exclude", "parts", "blocks"}
+    if unknown:
+        raise ValueError(f"init_from has unknown keys {sorted(unknown)}")
+    exclude = value.get("exclude", "specaug") or ()
+    if isinstance(exclude, str):
+        exclude = [part for part in exclude.split(",") if part]
+    exclude = (*exclude, *_other_parts(value.get("parts")))
+    file, model = value.get("file"), value.get("model")
+    stage = value.get("stage") or (None if file or model else previous)
+    return InitFrom(stage, value.get("checkpoint"), file, exclude, model, _blocks(value))
+
+
+def _blocks(value: Mapping[str, Any]) -> tuple[int, ...] | None:
+    blocks = value.get("blocks")
+    if blocks is None:
+        return None
+    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+        raise ValueError(f"init_from.blocks must be a list of block numbers, got {blocks!r}")
+    return tuple(blocks)
+
+
+def _other_parts(parts: Any) -> tuple[str, ...]:
+    """Prefixes of the parts that are not asked for; None asks for all."""
+    if parts is None:
+        return ()
+    wanted = [part for part in parts.split(",") if part] if isinstance(parts, str) else list(parts)
+    unknown = [part for part in wanted if part not in PARTS]
+    if unknown or not wanted:
+        raise ValueError(f"init_from.parts must name some of {', '.join(PARTS)}; got {parts!r}")
+    return tuple(p for part, prefixes in PARTS.items() if part not in wanted for p in prefixes)
+
+
+def with_init(config: PipelineConfig, stage: str, source: str, parts: str | None) -> PipelineConfig:
+    """The configuration with another start of one stage, as ``--init_from`` asks for.
+
+    Raises:
+        ValueError: there is no such stage.
+    """
+    if stage not in config.train_stages:
+        raise ValueError(
+            f"--init_from_stage {stage}: the stages are {', '.join(config.train_stages)}"
+        )
+    given: dict[str, Any] = {"model": source, **({} if parts is None else {"parts": parts})}
+    changed = {**config.train_stages[stage], "init_from": given}
+    return replace(config, train_stages={**config.train_stages, stage: changed})
+
+
+def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
+    """Check that everything a stage needs exists before it.
+
+    Raises:
+        ValueError: an initial checkpoint, alignment or N-best list has no source.
+    """
+    if not stages:
+        raise ValueError(f"{config.path}: the plan has no train stage")
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{config.path}: a stage is planned twice: {', '.join(names)}")
+    for index, stage in enumerate(stages):
+        before = names[:index]
+        init = stage.init_from
+        if init is not None and init.stage is not None and init.stage not in before:
+            raise ValueError(
+                f"{config.path}: stage {stage.name} starts from stage {init.stage}, which does "
+                f"not come before it (before it: {', '.join(before) or 'nothing'}); "
+                "set init_from: null to start from random parameters"
+            )
+        if init is not None and init.blocks is not None:
+            _check_blocks(
+                stage, init.blocks, next((s for s in stages if s.name == init.stage), None)
+            )
+        if _brings_model(stage):
+            continue
+        if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
+            raise ValueError(
+                f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
+                "can make one; plan an aligner (loss: ctc) first or set alignment.from_file"
+            )
+        if stage.needs == "nbest" and not any(
+            s.loss in ("viterbi", "full_sum") for s in stages[:index]
+        ):
+            raise ValueError(
+                f"{config.path}: stage {stage.name} needs N-best lists, but no transducer stage "
+                f"(loss viterbi or full_sum) comes before it: {', '.join(before) or 'nothing'}"
+            )
+    if config.alignment.get("variants") and config.alignment.get("from_file"):
+        raise ValueError(
+            f"{config.path}: alignment.variants chooses pronunciations while it aligns; it cannot "
+            "go with alignment.from_file"
+        )
+    realign = (config.alignment.get("realign") or {}).get("after")
+    if realign is not None and realign not in names:
+        raise ValueError(
+            f"{config.path}: alignment.realign.after names no planned stage: {realign}"
+        )
+
+
+def _check_blocks(stage: TrainStage, blocks: Sequence[int], source: TrainStage | None) -> None:
+    """Raises ValueError where a stacked start fits neither its own stage nor its source."""
+    own = (stage.options.get("encoder_conf") or {}).get("num_blocks")
+    if own is not None and own != len(blocks):
+        raise ValueError(
+            f"stage {stage.name}: init_from.blocks lists {len(blocks)} blocks, but its "
+            f"encoder_conf.num_blocks is {own}"
+        )
+    if source is None:
+        return
+    there = (source.options.get("encoder_conf") or {}).get("num_blocks")
+    if there is not None and max(blocks) >= there:
+        raise ValueError(
+            f"stage {stage.name}: init_from.blocks names block {max(blocks)}, but stage "
+            f"{source.name} has blocks 0 to {there - 1}"
+        )
+
+
+def _brings_model(stage: TrainStage) -> bool:
+    """Whether the model that a stage starts from could also align or recognise its data."""
+    init = stage.init_from
+    return init is not None and init.external and not init.fits_any_vocabulary
+
+
+def _data_source(
+    stage: TrainStage, before: Sequence[TrainStage], config: PipelineConfig
+) -> tuple[str | None, str | None]:
+    """Whose model makes a stage's alignment or N-best lists: (stage before, stage that starts)."""
+    if stage.needs == "alignment" and config.alignment.get("from_file"):
+        return None, None
+    able = [s for s in before if stage.needs == "alignment" or s.loss in ("viterbi", "full_sum")]
+    return (before[-1].name, None) if able else (None, stage.name)
+
+
+def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[Step, ...]:
+    """The steps of a validated plan, in the order they run.
+
+    An alignment is made once, by the stage before the first one that needs it, and once more
+    where ``alignment.realign.after`` says so; N-best lists likewise are made once. A first stage
+    that starts from a model of elsewhere has them made by that model. An alignment that chose
+    among pronunciations (``alignment.variants``) gives all later steps their labels.
+    """
+    steps: list[Step] = []
+    data: dict[str, str] = {}
+    labels: str | None = None
+    realign = (config.alignment.get("realign") or {}).get("after")
+    for number, stage in enumerate(stages):
+        need = stage.needs
+        if need is not None and need not in data:
+            source, start = _data_source(stage, stages[:number], config)
+            upstream: tuple[str, ...] = () if source is None else (f"train:{source}",)
+            upstream += () if labels is None else (labels,)
+            name = f"job:{need}"
+            steps.append(Step(name, need, need, source, upstream, start=start, labels_step=labels))
+            data[need] = f"job:{need}"
+            if need == "alignment" and config.alignment.get("variants"):
+                labels = data[need]
+        init = stage.init_from
+        inputs = [f"train:{init.stage}"] if init is not None and init.stage is not None else []
+        if need is not None:
+            inputs.append(data[need])
+        if labels is not None and labels not in inputs:
+            inputs.append(labels)
+        steps.append(
+            Step(
+                f"train:{stage.name}",
+                "train",
+                stage.name,
+                stage.name,
+                tuple(inputs),
+                data[need] if need is not None else None,
+                labels_step=labels,
+            )
+        )
+        if realign == stage.name:
+            upstream = (
+                f"train:{stage.name}",
+                *([data["alignment"]] if "alignment" in data else []),
+            )
+            kind, folder = "alignment", "realignment"
+            steps.append(
+                Step(f"job:{folder}", kind, folder, stage.name, upstream, labels_step=labels)
+            )
+            data["alignment"] = "job:realignment"
+    return tuple(steps)

@@ -1,0 +1,1 @@
+"""What is known on disk: state, fingerprints, freshness, lock, progress, quality."""

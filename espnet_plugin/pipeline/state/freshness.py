@@ -1,0 +1,135 @@
+"""What each step was made from, and whether that still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_plugin import __version__
+from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.pipeline.plan.budget import Budget
+from espnet_plugin.pipeline.plan.config import PipelineConfig
+from espnet_plugin.pipeline.plan.inputs import initial_model
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.stage_plan import InitFrom, Step, TrainStage
+from espnet_plugin.pipeline.state.fingerprint import (
+    fingerprint,
+    relevant_arguments,
+    relevant_options,
+)
+from espnet_plugin.pipeline.state.quality import LIMITS
+from espnet_plugin.pipeline.state.state import PipelineState, StepState
+
+
+def fingerprints(
+    steps: Sequence[Step],
+    stages: Mapping[str, TrainStage],
+    config: PipelineConfig,
+    options: RunOptions,
+) -> dict[str, str]:
+    """The fingerprint that every step would have if it were made now.
+
+    Raises:
+        ValueError: a file to be hashed is missing.
+    """
+    prints: dict[str, str] = {}
+    common = {
+        "version": __version__,
+        "feats_type": options.feats_type,
+        "fs": options.fs if options.feats_type == "raw" else None,
+        "text": {k: v for k, v in options.text_options.items() if not Path(str(v)).is_file()},
+    }
+    data = [*options.data_files(), *options.text_files()]
+    for step in steps:
+        files = list(data)
+        settings: dict[str, Any] = {**common, "kind": step.kind, "name": step.name}
+        if step.kind == "train":
+            stage = stages[step.name.removeprefix("train:")]
+            settings.update(_train_settings(stage, options))
+            if stage.init_from is not None and stage.init_from.external:
+                files.append(initial_model(stage.init_from))
+            files += [*options.shape_files("train"), *options.shape_files("valid")]
+            files.append(options.stats_dir / "train" / "feats_stats.npz")
+        else:
+            section = config.nbest if step.kind == "nbest" else config.alignment
+            # The first alignment does not depend on whether there will be a second one.
+            leave_out = {*LIMITS, *(("realign",) if step.name == "job:alignment" else ())}
+            settings["options"] = {
+                k: v for k, v in relevant_options(section).items() if k not in leave_out
+            }
+            external = step.stage is None and config.alignment.get("from_file")
+            files += [Path(external)] if external else []
+            start = stages[step.start].init_from if step.start is not None else None
+            files += [initial_model(start)] if start is not None else []
+            files += named_files(section) if step.kind == "nbest" else []
+        files = [path for path in files if path.name != "feats_stats.npz" or path.exists()]
+        prints[step.name] = fingerprint(settings, files, [prints[u] for u in step.upstream])
+    return prints
+
+
+def staleness(step: Step, state: PipelineState, prints: Mapping[str, str], exp: Path) -> str | None:
+    """Why what ``step`` has on disk must not be used or continued; None if it may.
+
+    A step whose folder holds nothing worth keeping is never stale: it simply begins.
+    """
+    known = state.steps.get(step.name)
+    if known is None or known.status == "todo" or not _has_results(exp / step.folder):
+        return None
+    if known.fingerprint != prints[step.name]:
+        return "its configuration, data or package version changed"
+    for upstream in step.upstream:
+        made = state.step(upstream).finished
+        if upstream in known.inputs and known.inputs[upstream] != made:
+            return f"{upstream} was made again after it"
+        if made is None:
+            return f"{upstream}, which it was made from, is not there any more"
+    return None
+
+
+def upstream_times(step: Step, state: PipelineState) -> dict[str, float | None]:
+    """When each upstream step was finished; kept with a step to notice that one was remade."""
+    return {name: state.step(name).finished for name in step.upstream}
+
+
+def display_status(
+    step: Step, state: PipelineState, prints: Mapping[str, str], exp: Path, locked: bool
+) -> tuple[str, StepState]:
+    """done | running | interrupted | failed | stale | todo, for people."""
+    known = state.steps.get(step.name, StepState())
+    if staleness(step, state, prints, exp):
+        return "stale", known
+    if known.status == "running" and not locked:
+        return "interrupted", known
+    return known.status, known
+
+
+def _budget(budget: Budget) -> list[float | None]:
+    """As fingerprints of earlier versions had it, for the budgets that there were."""
+    found = [budget.max_steps, budget.hours]
+    return found if budget.reference_hours is None else [*found, budget.reference_hours]
+
+
+def _init_settings(init: InitFrom | None) -> list[Any] | None:
+    """As fingerprints of earlier versions had it, for the starts that there were."""
+    if init is None:
+        return None
+    found = [init.stage, init.checkpoint, init.file, init.exclude]
+    return found if init.blocks is None else [*found, init.blocks]
+
+
+def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
+    return {
+        "options": relevant_options(stage.options),
+        "arguments": relevant_arguments(options.stage_args.get(stage.name, ())),
+        "init": _init_settings(stage.init_from),
+        "budget": _budget(stage.budget),
+        "checkpoint": stage.checkpoint,
+    }
+
+
+def _has_results(folder: Path) -> bool:
+    """A checkpoint or model, or any output of a job."""
+    if any(folder.glob("*.pth")):
+        return True
+    return (folder / "logdir").is_dir() or (folder / "alignment").exists()

@@ -1,0 +1,1 @@
+"""The steps: training, jobs between trainings, statistics, language models."""

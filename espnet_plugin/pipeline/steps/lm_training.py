@@ -1,0 +1,156 @@
+"""Training a neural language model over a transducer's labels with ESPnet's LM task.
+
+The folder is an ordinary experiment of ESPnet, so that its own tools work on it; the text in the
+model's units and ESPnet's statistics lie in ``<folder>/text`` and ``<folder>/stats``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.data.lm_text import make_units, write_units
+from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
+from espnet_plugin.pipeline.plan.config import read_yaml
+from espnet_plugin.pipeline.state.fingerprint import fingerprint, relevant_options
+from espnet_plugin.pipeline.state.lock import RunLock
+from espnet_plugin.pipeline.state.progress import LogTail, epoch_line
+
+#: What ESPnet leaves of a finished training: its average of the best epochs.
+PRODUCT = "valid.loss.ave.pth"
+
+
+@dataclass(frozen=True)
+class LmTraining:
+    """One language model to be trained.
+
+    Attributes:
+        config: YAML of ESPnet's ``lm_train``.
+        folder: of the experiment.
+        texts: Kaldi texts to train on, and to validate with.
+        token_type, token_list, bpemodel, lexicon: of the transducer.
+        ngpu: graphics cards.
+        python: program to run ESPnet with.
+    """
+
+    config: Path
+    folder: Path
+    texts: tuple[Path, Path]
+    token_type: str
+    token_list: Path
+    bpemodel: Path | None = None
+    lexicon: Path | None = None
+    ngpu: int = 0
+    python: str = "python3"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the model depends on.
+
+        Raises:
+            ValueError: a file is missing.
+        """
+        files = [*self.texts, self.token_list, self.bpemodel, self.lexicon]
+        settings = {
+            "options": relevant_options(read_yaml(self.config)),
+            "token_type": self.token_type,
+        }
+        return fingerprint(settings, [path for path in files if path is not None], [])
+
+
+def train_lm(training: LmTraining, show: Callable[[str], None]) -> bool:
+    """Train, or go on with, the model; returns whether anything was done.
+
+    Raises:
+        ValueError: bad files, or the folder holds a model of other text or options.
+        ChildFailed: ESPnet ended with an error.
+    """
+    folder, mark = training.folder, training.fingerprint
+    note = folder / "lm.json"
+    known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    if known and known["made_from"] != mark:
+        raise ValueError(
+            f"{folder}: holds a language model of other text, tokens or options; move it away, or "
+            "give another folder with --lm_exp"
+        )
+    if known.get("done") and (folder / PRODUCT).is_file():
+        show(f"{folder}: trained before")
+        return False
+    with RunLock(folder):
+        write_atomically(note, json.dumps({"made_from": mark}) + "\n")
+        _write_texts(training)
+        if not (folder / "stats" / "done").is_file():
+            _collect_stats(training)
+        _train(training, show)
+        write_atomically(note, json.dumps({"made_from": mark, "done": True}) + "\n")
+    return True
+
+
+def _write_texts(training: LmTraining) -> None:
+    """Phonemes are written out; characters and sentencepiece units are ESPnet's business."""
+    units = training.token_type if training.token_type == "phn" else "word"
+    convert = make_units(units, lexicon=training.lexicon)
+    for name, source in zip(("train", "valid"), training.texts, strict=True):
+        target = training.folder / "text" / name
+        if not target.is_file():
+            write_units(source, target, convert, ids=True)
+
+
+def _command(training: LmTraining, output: Path, shapes: dict[str, Path]) -> list[str]:
+    token_type = "word" if training.token_type == "phn" else training.token_type
+    command = [*shlex.split(training.python), "-m", "espnet_plugin.jobs.lm_train"]
+    command += ["--config", str(training.config), "--output_dir", str(output)]
+    command += ["--use_preprocessor", "true", "--token_type", token_type]
+    command += ["--token_list", str(training.token_list), "--ngpu", str(training.ngpu)]
+    if training.bpemodel is not None:
+        command += ["--bpemodel", str(training.bpemodel)]
+    for part, shape in shapes.items():
+        text = training.folder / "text" / part
+        command += [f"--{part}_data_path_and_name_and_type", f"{text},text,text"]
+        command += [f"--{part}_shape_file", str(shape)]
+    return command
+
+
+def _collect_stats(training: LmTraining) -> None:
+    """Lengths of all sentences, in ESPnet's shape files."""
+    stats = training.folder / "stats"
+    texts = {part: training.folder / "text" / part for part in ("train", "valid")}
+    command = [*_command(training, stats, texts), "--collect_stats", "true", "--ngpu", "0"]
+    log = stats / "collect_stats.log"
+    status = wait_all([start(command, log)], lambda: None)[0]
+    if status != 0:
+        raise ChildFailed("statistics of the language model's text", status, log)
+    size = len(training.token_list.read_text(encoding="utf-8").splitlines())
+    for part in texts:
+        lines = (stats / part / "text_shape").read_text(encoding="utf-8").splitlines()
+        shape = "".join(f"{line},{size}\n" for line in lines)  # for batches by elements
+        write_atomically(stats / part / "text_shape.size", shape)
+    (stats / "done").touch()
+
+
+def _train(training: LmTraining, show: Callable[[str], None]) -> None:
+    folder, log = training.folder, training.folder / "train.log"
+    shapes = {part: folder / "stats" / part / "text_shape.size" for part in ("train", "valid")}
+    command = [*_command(training, folder, shapes), "--resume", "true"]
+    if training.ngpu > 1:
+        command += ["--multiprocessing_distributed", "true"]
+    tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
+    begun = time.monotonic()
+
+    def on_tick() -> None:
+        for result in tail.read():
+            show(epoch_line("lm", result, tail, time.monotonic() - begun))
+
+    status = wait_all([start(command, log)], on_tick)[0]
+    if status != 0:
+        raise ChildFailed("training of the language model", status, log)
+    if not (folder / PRODUCT).is_file():
+        raise ValueError(
+            f"{folder}: training ended without {PRODUCT}; the YAML needs best_model_criterion: "
+            "[[valid, loss, min]]"
+        )

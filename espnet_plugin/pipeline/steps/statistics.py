@@ -1,0 +1,163 @@
+"""ESPnet's statistics (shapes, mean and variance) of training and validation data, in parts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_plugin import __version__
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.pipeline.launch.commands import stage_config
+from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
+from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
+from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
+from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.lock import RunLock
+
+#: Options of a stage that shapes and statistics depend on.
+RELEVANT = ("frontend", "frontend_conf", "input_size", "preprocessor", "preprocessor_conf")
+
+
+def collect_stats(
+    stage: TrainStage, options: RunOptions, show: Callable[[str], None], tick: Callable[[], None]
+) -> bool:
+    """Fill ``options.stats_dir`` unless it is up to date; returns whether anything was done.
+
+    Args:
+        stage: the one whose front-end is used (the first).
+
+    Raises:
+        ValueError: bad data files.
+        ChildFailed: ESPnet ended with an error.
+    """
+    folder = options.stats_dir
+    config = _stats_config(stage, options)
+    mark = _fingerprint(config, options)
+    done = folder / "done.json"
+    if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
+        show(f"{folder}: statistics are up to date")
+        return False
+    with RunLock(folder):
+        done.unlink(missing_ok=True)
+        _run_parts(config, options, _parts(mark, options), show, tick)
+        _append_vocabulary(options)
+        write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
+    return True
+
+
+def _parts(mark: str, options: RunOptions) -> int:
+    """How many parts; a killed run's are kept whatever ``nj`` says now, as some may be done."""
+    logdir = options.stats_dir / "logdir"
+    marker = logdir / "fingerprint"
+    begun = marker.read_text().split() if marker.exists() else []
+    if len(begun) == 2 and begun[0] == mark:
+        return int(begun[1])
+    for old in logdir.glob("done.*"):
+        old.unlink()
+    sizes = (len(read_table(data / "text")) for data in (options.train_data, options.valid_data))
+    nj = max(1, min(options.nj, *sizes))
+    write_atomically(marker, f"{mark} {nj}\n")
+    return nj
+
+
+def _stats_config(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
+    config = stage_config(stage, options, {})
+    # Statistics come before normalisation, and before any loss that needs more than the text.
+    config.update({"normalize": None, "normalize_conf": {}, "loss": "ctc", "loss_conf": {}})
+    return config
+
+
+def _fingerprint(config: dict[str, Any], options: RunOptions) -> str:
+    settings = {
+        "version": __version__,
+        "options": {key: config.get(key) for key in RELEVANT},
+        "text": dict(options.text_options),
+        "speech": options.speech_type,
+    }
+    return fingerprint(settings, [*options.data_files(), *options.text_files()], [])
+
+
+def _run_parts(
+    config: dict[str, Any],
+    options: RunOptions,
+    nj: int,
+    show: Callable[[str], None],
+    tick: Callable[[], None],
+) -> None:
+    logdir = options.stats_dir / "logdir"
+    path = logdir / "stats.yaml"
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False))
+    keys = {
+        "train": list(read_table(options.train_data / "text")),
+        "valid": list(read_table(options.valid_data / "text")),
+    }
+    for number in range(1, nj + 1):
+        for name, names in keys.items():
+            part = names[len(names) * (number - 1) // nj : len(names) * number // nj]
+            text = "".join(f"{key}\n" for key in part)
+            write_atomically(logdir / f"{name}.{number}.scp", text)
+    total = sum(len(names) for names in keys.values())
+    files = [logdir / f"stats.{n}" / name / "text_shape" for n in range(1, nj + 1) for name in keys]
+    meter = ProgressMeter("statistics", total, files, show)
+
+    def on_tick() -> None:
+        tick()
+        meter()
+
+    parts = [_part(options, path, number) for number in range(1, nj + 1)]
+    pending = [part for part in parts if not part.done.exists()]
+    if pending and options.cmd != "local":
+        run_kaldi(options.cmd, options.python, _part(options, path, "JOB"), nj, on_tick)
+    elif pending:
+        run_local(pending, nj, options.python, logdir, on_tick)
+    _aggregate(options, nj)
+    meter.finish()
+
+
+def _part(options: RunOptions, config: Path, number: int | str) -> JobPart:
+    logdir = options.stats_dir / "logdir"
+    arguments = ["--collect_stats", "true", "--use_preprocessor", "true"]
+    arguments += ["--config", str(config), "--output_dir", str(logdir / f"stats.{number}")]
+    for name, value in options.text_options.items():
+        arguments += [f"--{name}", value]
+    for name, data in (("train", options.train_data), ("valid", options.valid_data)):
+        speech = f"{data / options.scp},speech,{options.speech_type}"
+        for triple in (speech, f"{data / 'text'},text,text"):
+            arguments += [f"--{name}_data_path_and_name_and_type", triple]
+        arguments += [f"--{name}_shape_file", str(logdir / f"{name}.{number}.scp")]
+    log, done = logdir / f"stats.{number}.log", logdir / f"done.{number}"
+    return JobPart("asr_train", arguments, log, done)
+
+
+def _aggregate(options: RunOptions, nj: int) -> None:
+    """Join the parts with ESPnet's own program."""
+    logdir = options.stats_dir / "logdir"
+    arguments = ["--output_dir", str(options.stats_dir)]
+    for number in range(1, nj + 1):
+        arguments += ["--input_dir", str(logdir / f"stats.{number}")]
+    _espnet(options, "aggregate_stats_dirs", arguments, logdir / "aggregate.log")
+
+
+def _espnet(options: RunOptions, name: str, arguments: Sequence[str], log: Path) -> None:
+    command = [*shlex.split(options.python), "-m", f"espnet2.bin.{name}", *arguments]
+    status = wait_all([start(command, log)], lambda: None)[0]
+    if status != 0:
+        raise ChildFailed(name, status, log)
+
+
+def _append_vocabulary(options: RunOptions) -> None:
+    """``text_shape.<token type>``: lengths with the vocabulary's size, for ``numel`` batches."""
+    tokens = Path(options.text_options["token_list"]).read_text(encoding="utf-8")
+    size = len(tokens.splitlines())
+    for part in ("train", "valid"):
+        source = options.stats_dir / part / "text_shape"
+        lines = source.read_text(encoding="utf-8").splitlines()
+        target = source.with_name(f"text_shape.{options.text_options['token_type']}")
+        write_atomically(target, "".join(f"{line},{size}\n" for line in lines))

@@ -1,0 +1,1 @@
+"""Alignments: forced, on lattices, exact times, and how good one is."""

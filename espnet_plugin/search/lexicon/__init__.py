@@ -1,0 +1,1 @@
+"""Search over the words of a lexicon: prefix tree, word models, look-ahead."""

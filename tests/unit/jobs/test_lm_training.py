@@ -1,0 +1,168 @@
+"""Making language models: texts in units, n-grams, ESPnet's LM task with a stand-in for ESPnet."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from espnet_plugin.data.lm_text import make_units, write_units
+from espnet_plugin.jobs import train_lm as command
+from espnet_plugin.jobs.train_ngram import main as train_ngram
+from espnet_plugin.pipeline.steps.lm_training import PRODUCT
+from espnet_plugin.search import NgramModel, read_arpa
+
+TEXT = "u1 yes no\nu2 no  no yes\nu3 maybe yes no\nu4\n"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def lexicon(tmp_path: Path) -> Path:
+    path = tmp_path / "lexicon.txt"
+    path.write_text("yes Y EH S\nno N OW\nno N AW\n")
+    return path
+
+
+def test_texts_in_units(text: Path, lexicon: Path, tmp_path: Path, caplog) -> None:
+    out = tmp_path / "out"
+    assert write_units(text, out, make_units("word"), ids=False) == 3
+    assert out.read_text() == "yes no\nno no yes\nmaybe yes no\n"
+    assert write_units(text, out, make_units("char"), ids=True) == 3
+    assert out.read_text().splitlines()[0] == "u1 y e s <space> n o"
+    assert write_units(text, out, make_units("phn", lexicon=lexicon), ids=True) == 2
+    assert out.read_text() == "u1 Y EH S# N OW#\nu2 N OW# N OW# Y EH S#\n"
+    assert "1 sentences with words that the lexicon lacks" in caplog.text
+
+
+def test_texts_of_no_use(text: Path, lexicon: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such text"):
+        write_units(tmp_path / "none", tmp_path / "out", make_units("word"), ids=False)
+    with pytest.raises(ValueError, match="need --lexicon"):
+        make_units("phn")
+    lexicon.write_text("perhaps P ER\n")
+    with pytest.raises(ValueError, match="0 sentences are of use, 3 hold words"):
+        write_units(text, tmp_path / "out", make_units("phn", lexicon=lexicon), ids=False)
+    text.write_bytes(b"u1 caf\xe9\n")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        write_units(text, tmp_path / "out", make_units("word"), ids=False)
+    assert not (tmp_path / "out").exists()
+
+
+def total_probability(model: NgramModel, context: list[str]) -> float:
+    """Over all words and the end of the sentence: 1 for a proper model."""
+    words = [word for word in model.words if word != "<s>"]
+    state = torch.tensor([model.start_state()])
+    for word in context:
+        state = model.lookup(state, torch.tensor([model.index(word)]))[1]
+    indices = torch.tensor([model.index(word) for word in words])
+    log_probs, _ = model.lookup(state.repeat(len(indices)), indices)
+    return float(log_probs.exp().sum())
+
+
+def test_ngrams_are_proper_models_and_made_once(text: Path, tmp_path: Path, caplog) -> None:
+    pytest.importorskip("kaldingram")
+    caplog.set_level("INFO")
+    text.write_text("".join(f"u{n} {line}\n" for n, line in enumerate(
+        ["yes no", "no no yes", "maybe yes no", "yes yes", "no maybe", "yes no maybe"] * 2
+    )))  # fmt: skip
+    out = tmp_path / "lm" / "word.arpa"
+    options = ["--text", str(text), "--out", str(out), "--order", "2"]
+    assert train_ngram([*options, "--valid_text", str(text)]) == 0
+    model = read_arpa(out)
+    assert model.order == 2 and set(model.words) == {"<s>", "</s>", "yes", "no", "maybe"}
+    for context in ([], ["yes"], ["no", "maybe"]):
+        assert total_probability(model, context) == pytest.approx(1.0, abs=1e-4)
+    assert "0.00 % unknown" in caplog.text
+    log_prob = sum(model.sentence(line.split()[1:]) for line in text.read_text().splitlines())
+    units = sum(len(line.split()) for line in text.read_text().splitlines())
+    assert f"perplexity {math.exp(-log_prob / units):.1f}" in caplog.text
+    stamp = out.stat().st_mtime_ns
+    assert train_ngram(options) == 0 and out.stat().st_mtime_ns == stamp
+    text.write_text(text.read_text() + "u99 no yes\n")
+    assert train_ngram(options) == 0 and out.stat().st_mtime_ns != stamp
+
+
+def test_bad_orders_and_texts(text: Path, tmp_path: Path, caplog, monkeypatch) -> None:
+    out = str(tmp_path / "lm.arpa")
+    assert train_ngram(["--text", str(text), "--out", out, "--order", "7"]) == 2
+    assert "2 to 5" in caplog.text
+    assert train_ngram(["--text", str(tmp_path / "none"), "--out", out]) == 2
+    monkeypatch.setitem(sys.modules, "kaldingram", None)
+    assert train_ngram(["--text", str(text), "--out", out]) == 2
+    assert "pip install kaldingram" in caplog.text
+
+
+# ESPnet's LM task ---------------------------------------------------------------------------------
+
+STAND_IN = '''#!{python}
+"""Takes ESPnet's lm_train options; leaves what it leaves."""
+import pathlib, sys
+options = sys.argv[3:]
+def of(name):
+    return [options[i + 1] for i, o in enumerate(options) if o == name]
+with open("calls", "a") as stream:
+    stream.write(" ".join(options) + "\\n")
+folder = pathlib.Path(of("--output_dir")[-1])
+if of("--collect_stats"):
+    for part in ("train", "valid"):
+        (folder / part).mkdir(parents=True)
+        lines = open(of(f"--{{part}}_shape_file")[0]).read().splitlines()
+        shapes = [f"{{l.split()[0]}} {{len(l.split()) - 1}}\\n" for l in lines]
+        (folder / part / "text_shape").write_text("".join(shapes))
+    sys.exit()
+if pathlib.Path("fail").exists():
+    sys.exit("no memory")
+(folder / "valid.loss.ave.pth").write_text("model")
+'''
+
+
+@pytest.fixture
+def options(text: Path, lexicon: Path, tmp_path: Path, monkeypatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "python").write_text(STAND_IN.format(python=sys.executable))
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "lm.yaml").write_text("lm: seq_rnn\nmax_epoch: 3\n")
+    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\nY\n<sos/eos>\n")
+    return ["--config", "lm.yaml", "--lm_exp", "exp", "--train_text", "text", "--valid_text",
+            "text", "--token_type", "phn", "--lexicon", "lexicon.txt", "--token_list",
+            "tokens.txt", "--python", str(tmp_path / "python")]  # fmt: skip
+
+
+def test_statistics_then_training_and_only_once(options: list[str], tmp_path: Path) -> None:
+    assert command.main(options) == 0
+    stats, train = (tmp_path / "calls").read_text().splitlines()
+    assert "--collect_stats true" in stats and "--resume true" in train
+    assert "--token_type word" in train  # the text holds phonemes by now
+    assert (tmp_path / "exp/text/train").read_text().startswith("u1 Y EH S# N OW#\n")
+    assert (tmp_path / "exp/stats/train/text_shape.size").read_text() == "u1 5,4\nu2 7,4\n"
+    assert json.loads((tmp_path / "exp/lm.json").read_text())["done"]
+    assert command.main(options) == 0
+    assert len((tmp_path / "calls").read_text().splitlines()) == 2
+
+
+def test_a_failed_training_goes_on_and_keeps_its_statistics(options, tmp_path, caplog) -> None:
+    (tmp_path / "fail").touch()
+    assert command.main(options) == 1
+    assert "no memory" in caplog.text
+    (tmp_path / "fail").unlink()
+    assert command.main(options) == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [("--collect_stats" in call) for call in calls] == [True, False, False]
+    assert (tmp_path / "exp" / PRODUCT).is_file()
+
+
+def test_a_model_of_other_text_is_not_reused(options, tmp_path, caplog) -> None:
+    assert command.main(options) == 0
+    (tmp_path / "text").write_text("u9 yes\n")
+    assert command.main(options) == 2
+    assert "other text, tokens or options" in caplog.text

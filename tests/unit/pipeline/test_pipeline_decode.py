@@ -1,0 +1,139 @@
+"""Decoding with a pipeline's stages: merged output, language models, tuned scales, staleness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_plugin.bin import train
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.nbest_lists import read_settings
+from espnet_plugin.jobs import decode_stages
+
+
+@pytest.fixture
+def options(corpus: Path, arguments: list[str]) -> list[str]:
+    """Options of decode_stages for a pipeline of an aligner and one more stage, trained."""
+    path = corpus / "pipeline.yaml"
+    config = yaml.safe_load(path.read_text())
+    for name in ("full_sum", "mbr"):
+        del config["train_stages"][name]
+    config["train_stages"]["align"]["loss"] = "ctc"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert train.main(arguments) == 0
+    (corpus / "decode_x.yaml").write_text("nbest: 2\nbeam_size: 4\n")
+    (corpus / "words.arpa").write_text("an n-gram model")
+    data = ["--decode_data", str(corpus / "dump/valid")]
+    return [*arguments, "--inference_config", str(corpus / "decode_x.yaml"), *data]
+
+
+def test_merged_output(corpus: Path, options: list[str], capsys) -> None:
+    assert decode_stages.main(options) == 0
+    folder = corpus / "exp/t/decode/viterbi_x/valid"
+    keys = ["valid0", "valid1", "valid2"]
+    assert list(read_table(folder / "text")) == keys
+    assert read_table(folder / "2best_recog/text") == dict.fromkeys(keys, "A A")
+    assert (folder / "1best_recog/text").read_text() == (folder / "text").read_text()
+    ctm = (folder / "ctm").read_text().splitlines()
+    assert ctm == [f"{key} 1 0.1 0.2 A 0.9" for key in keys]
+    assert read_settings(folder)["beam_size"] == 4
+    assert "viterbi_x/valid: RTF 0.1000 (encoder 0.0500, search 0.0500" in capsys.readouterr().out
+    assert (corpus / "exp/t/decode/align_x/valid/text").is_file()
+
+
+def test_language_models_of_the_command_line(corpus: Path, options: list[str], caplog) -> None:
+    model = f"word:{corpus / 'words.arpa'}"
+    assert decode_stages.main([*options, "--lm", model]) == 2
+    assert "no scale for" in caplog.text
+    assert decode_stages.main([*options, "--lm", f"{model}:0.5"]) == 0
+    folder = corpus / "exp/t/decode/viterbi_x_lm/valid"
+    assert read_settings(folder)["lm"] == [f"{model}:0.5"]
+    # another scale, or another model under the same name, is another decoding
+    assert decode_stages.main([*options, "--lm", f"{model}:0.6"]) == 2
+    assert "decoded with another model, configuration or data" in caplog.text
+    (corpus / "words.arpa").write_text("made again")
+    assert decode_stages.main([*options, "--lm", f"{model}:0.5"]) == 2
+    assert decode_stages.main([*options, "--lm", f"{model}:0.5", "--rerun_stale", "true"]) == 0
+    assert decode_stages.main([*options, "--lm", f"word:{corpus / 'none.arpa'}:0.5"]) == 2
+    assert "no such file" in caplog.text
+
+
+def test_scales_are_tuned_for_each_stage_and_used(corpus: Path, options: list[str], capsys) -> None:
+    model = f"word:{corpus / 'words.arpa'}"
+    tuned = [*options, "--lm", model, "--tune_scales", "true"]
+    assert decode_stages.main(tuned) == 0
+    scales = corpus / "exp/t/scales"
+    assert [path.name for path in scales.iterdir()] == ["viterbi_x_lm"]  # not for an aligner
+    lists = read_settings(scales / "viterbi_x_lm/valid")
+    assert lists["nbest"] == 20 and lists["lm"] == [f"{model}:0.4"] and lists["ilm_scale"] == 0.1
+    # "A B" was said: the hypotheses "A" and "A A" are one error away, all others more; of the
+    # scales that find one of them, the lists' own are taken
+    chosen = yaml.safe_load((scales / "viterbi_x_lm/decode.yaml").read_text())
+    assert chosen == {"nbest": 2, "beam_size": 4, "lm": [f"{model}:0.4"], "ilm_scale": 0.1}
+    used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
+    assert used["lm"] == chosen["lm"] and used["ilm_scale"] == 0.1
+    stamp = (scales / "viterbi_x_lm/decode.yaml").stat().st_mtime_ns
+    capsys.readouterr()
+    assert decode_stages.main(tuned) == 0
+    assert (scales / "viterbi_x_lm/decode.yaml").stat().st_mtime_ns == stamp
+    assert capsys.readouterr().out.count("done before") == 3
+    # another grid sorts the same lists anew
+    grids = ["--ilm_grid", "0.3", "--rerun_stale", "true"]
+    assert decode_stages.main([*tuned, *grids]) == 0
+    used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
+    assert used["ilm_scale"] == 0.3
+
+
+def test_a_second_pass_makes_lists_with_the_scales_of_the_first(
+    corpus: Path, options: list[str], capsys
+) -> None:
+    model = f"word:{corpus / 'words.arpa'}"
+    tuned = [*options, "--lm", model, "--tune_scales", "true", "--lm_grid", "0.3", "0.9"]
+    tuned += ["--ilm_grid", "0", "0.3", "--tune_passes", "3"]
+    assert decode_stages.main([*tuned[:-1], "0"]) == 2
+    assert decode_stages.main(tuned) == 0
+    scales = corpus / "exp/t/scales"
+    names = ["viterbi_x_lm", "viterbi_x_lm_pass2"]  # the third would be the second again
+    assert sorted(path.name for path in scales.iterdir()) == names
+    first = yaml.safe_load((scales / "viterbi_x_lm/decode.yaml").read_text())
+    assert first["lm"] == [f"{model}:0.3"] and first["ilm_scale"] in (0.0, 0.3)
+    lists = read_settings(scales / "viterbi_x_lm_pass2/valid")
+    assert (lists["lm"], lists["ilm_scale"]) == (first["lm"], first["ilm_scale"])
+    assert lists["nbest"] == lists["beam_size"] == 20 and lists["word_times"] == "none"
+    second = yaml.safe_load((scales / "viterbi_x_lm_pass2/decode.yaml").read_text())
+    assert second["nbest"] == 2 and second["beam_size"] == 4
+    summary = json.loads((scales / "viterbi_x_lm_pass2/scales.json").read_text())
+    assert [Path(folder).parent.name for folder in summary["lists"]] == names
+    used = read_settings(corpus / "exp/t/decode/viterbi_x_lm/valid")
+    assert used["lm"] == second["lm"]
+    capsys.readouterr()
+    assert decode_stages.main(tuned) == 0
+    assert capsys.readouterr().out.count("done before") == 4
+
+
+def test_greedy_search_has_no_scales(corpus: Path, options: list[str], caplog) -> None:
+    (corpus / "decode_x.yaml").write_text("search: greedy\n")
+    assert decode_stages.main([*options, "--tune_scales", "true"]) == 2
+    assert "search greedy has no scales to tune" in caplog.text
+
+
+def test_language_models_of_the_nbest_lists_are_part_of_their_fingerprint(
+    corpus: Path, arguments: list[str], caplog
+) -> None:
+    path = corpus / "pipeline.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["nbest"] = {"nbest": 2, "lm": [f"word:{corpus / 'words.arpa'}:0.4"]}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert train.main(arguments) == 2  # before anything is trained
+    assert "words.arpa; named by" in caplog.text and not (corpus / "exp/t/align").exists()
+    (corpus / "words.arpa").write_text("an n-gram model")
+    assert train.main(arguments) == 0
+    log = (corpus / "exp/t/nbest/logdir/log.1").read_text()
+    assert f"--lm word:{corpus / 'words.arpa'}:0.4" in log
+    (corpus / "words.arpa").write_text("another one")
+    caplog.clear()
+    assert train.main(arguments) == 2
+    assert "job:nbest" in caplog.text and "changed" in caplog.text
