@@ -1,6 +1,6 @@
 """Module names of 0.1.0: each still imports, and runs with ``python -m``, as what it has become.
 
-A finder at the head of `sys.meta_path` knows them. It gives the module of the new name itself, not a
+A finder at the head of `sys.meta_path` knows them. It gives the module of the new name itself, no
 copy: classes stay the same objects under both names. (Behind Python's own finder it would come too
 late: `stages` is `pipeline`, in whose folder that finder would look for `stages.plan`.)
 """
@@ -108,7 +108,7 @@ class _AliasFinder(importlib.abc.MetaPathFinder):
         return importlib.machinery.ModuleSpec(
             fullname,
             _AliasLoader(_PACKAGE + new),
-            origin=found and found.origin,  # `python -m` makes it sys.argv[0]
+            origin=found.origin if found else None,  # `python -m` makes it sys.argv[0]
             is_package=fullname.removeprefix(_PACKAGE) in ("stages", "schedules"),
         )
 

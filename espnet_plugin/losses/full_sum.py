@@ -10,14 +10,15 @@ al. 2022 for ``monotonic``.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from espnet_plugin.losses import inputs
+from espnet_plugin.losses.arguments import FullSumArguments, FullSumKeywords
 from espnet_plugin.losses.backends import choose_backend
-from espnet_plugin.losses.options import FullSumOptions
-from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
-from espnet_plugin.losses.restriction import Restriction
+from espnet_plugin.losses.reduction import reduce_path_losses
 
 
 def full_sum_loss(
@@ -25,16 +26,7 @@ def full_sum_loss(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
-    *,
-    blank: int = 0,
-    topology: str = "monotonic",
-    backend: str = "auto",
-    reduction: str = "mean",
-    infeasible: str = "inf",
-    fastemit_lambda: float = 0.0,
-    delay_penalty: float = 0.0,
-    restriction: Restriction | None = None,
-    check: bool | None = None,
+    **keywords: Unpack[FullSumKeywords],
 ) -> Tensor:
     """Negative log-probability of the targets, summed over all alignments.
 
@@ -44,18 +36,7 @@ def full_sum_loss(
         targets: labels, [B, S]; padding may hold anything.
         logit_lengths: frames of each sequence, [B].
         target_lengths: labels of each sequence, [B].
-        blank: index of the blank.
-        topology: ``monotonic`` or ``rnnt``.
-        backend: a name of :func:`available_backends`, or ``auto``.
-        reduction: ``none`` [B], ``sum``, or ``mean`` over sequences.
-        infeasible: what a sequence without any alignment gives (more labels than frames in the
-            ``monotonic`` topology): ``inf`` (loss +inf), ``skip`` (loss 0, not counted in the
-            mean), ``error``. Its gradient is 0 in every case.
-        fastemit_lambda: see :class:`espnet_plugin.losses.options.FullSumOptions`.
-        delay_penalty: see :class:`espnet_plugin.losses.options.FullSumOptions`.
-        restriction: sum over some alignments only, see :mod:`espnet_plugin.losses.restriction`.
-        check: True checks all values (lengths, labels, finite logits), False none, None (the
-            default) lengths and labels if they are on the CPU.
+        keywords: ``blank``, ``topology``, ``backend``, ``reduction``, ... of `FullSumArguments`.
 
     Returns:
         Loss in nats, [B] or scalar, float32 (float64 for float64 logits).
@@ -64,23 +45,24 @@ def full_sum_loss(
         ValueError: shapes, dtypes, devices, lengths, labels or options do not fit.
         ImportError: the backend's package is not installed.
     """
-    check_reduction(reduction)
-    check_infeasible(infeasible)
-    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty, restriction)
+    arguments = FullSumArguments(**keywords)
+    options, blank = arguments.options(), arguments.blank
     inputs.check_floating("logits", logits, 4)
     batch, frames, width, vocab_size = logits.shape
+    grid = (frames, width, vocab_size)
     check_full_sum_inputs(
-        logits, targets, logit_lengths, target_lengths, (frames, width, vocab_size), blank, check
+        logits, targets, logit_lengths, target_lengths, grid, blank, arguments.check
     )
-    if restriction is not None:
-        restriction.check(batch, frames, width)
-    function = choose_backend(backend, logits.device, options)
+    if options.restriction is not None:
+        options.restriction.check(batch, frames, width)
+    function = choose_backend(arguments.backend, logits.device, options)
+    reduction = (arguments.reduction, arguments.infeasible)
     if batch == 0:
-        return reduce_path_losses(logits.sum((1, 2, 3)), reduction, infeasible)
+        return reduce_path_losses(logits.sum((1, 2, 3)), *reduction)
     with torch.autocast(logits.device.type, enabled=False):
         clean = inputs.clean_targets(targets, target_lengths, (blank + 1) % vocab_size)
         losses = function(logits, clean, logit_lengths, target_lengths, options)
-        return reduce_path_losses(losses, reduction, infeasible)
+        return reduce_path_losses(losses, *reduction)
 
 
 def check_full_sum_inputs(
@@ -101,7 +83,7 @@ def check_full_sum_inputs(
         target_lengths: [B].
         grid: T, S+1 and V of the scores.
         blank: index of the blank.
-        check: see :func:`full_sum_loss`.
+        check: see `FullSumArguments`.
 
     Raises:
         ValueError: something does not fit.

@@ -9,10 +9,13 @@ the logits again (docs/maths.md, section 4).
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from espnet_plugin.losses import inputs
+from espnet_plugin.losses.arguments import FullSumArguments, FullSumKeywords
 from espnet_plugin.losses.backends import resolve_backend
 from espnet_plugin.losses.engines.engine import (
     Engine,
@@ -23,9 +26,7 @@ from espnet_plugin.losses.engines.engine import (
 from espnet_plugin.losses.engines.fused_function import FusedFullSum, FusedOptions
 from espnet_plugin.losses.engines.joint_inputs import Activation
 from espnet_plugin.losses.full_sum import check_full_sum_inputs, full_sum_loss
-from espnet_plugin.losses.options import FullSumOptions
-from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
-from espnet_plugin.losses.restriction import Restriction
+from espnet_plugin.losses.reduction import reduce_path_losses
 from espnet_plugin.nn import JointNetwork
 
 _ENGINES = {"torch": torch_engine, "triton": triton_engine, "triton_fused": triton_fused_engine}
@@ -39,17 +40,9 @@ def fused_full_sum_loss(
     encoder_lengths: Tensor,
     target_lengths: Tensor,
     *,
-    blank: int = 0,
-    topology: str = "monotonic",
-    reduction: str = "mean",
-    backend: str = "auto",
-    infeasible: str = "inf",
-    fastemit_lambda: float = 0.0,
-    delay_penalty: float = 0.0,
-    restriction: Restriction | None = None,
     memory_budget: int | None = None,
     negligible: float | None = None,
-    check: bool | None = None,
+    **keywords: Unpack[FullSumKeywords],
 ) -> Tensor:
     """Joint network and full-sum loss in one call, with O(chunk * V + T * S) extra memory.
 
@@ -60,20 +53,13 @@ def fused_full_sum_loss(
         targets: labels, [B, S]; padding may hold anything.
         encoder_lengths: frames of each sequence, [B].
         target_lengths: labels of each sequence, [B].
-        blank: index of the blank.
-        topology: ``monotonic`` or ``rnnt``.
-        reduction: ``none`` [B], ``sum``, or ``mean`` over sequences.
-        backend: ``auto``, or a name of :func:`available_backends`; ``torchaudio`` and
-            ``warp_rnnt`` know no fused loss and build the whole grid.
-        infeasible: as for :func:`full_sum_loss`.
-        fastemit_lambda: as for :func:`full_sum_loss`.
-        delay_penalty: as for :func:`full_sum_loss`.
-        restriction: as for :func:`full_sum_loss`; cells outside are not computed at all.
         memory_budget: bytes for the temporaries of one chunk (default: by device). On a CPU
             each of torch's threads, up to 16, has a chunk of its own in hand.
         negligible: see :class:`FusedOptions`; the default is the dtype's rounding, 0 computes
             the gradient of every cell that has any occupancy.
-        check: as for :func:`full_sum_loss`.
+        keywords: as for :func:`full_sum_loss`, see `FullSumArguments`. Of a ``restriction``, cells
+            outside are not computed at all; the backends ``torchaudio`` and ``warp_rnnt`` know no
+            fused loss and build the whole grid.
 
     Returns:
         Loss in nats, [B] or scalar.
@@ -82,53 +68,33 @@ def fused_full_sum_loss(
         ValueError: shapes, dtypes, devices, lengths, labels or options do not fit.
         ImportError: the backend's package is not installed.
     """
-    check_reduction(reduction)
-    check_infeasible(infeasible)
-    options = FullSumOptions(blank, topology, fastemit_lambda, delay_penalty, restriction)
-    _check(
-        encoder_out, prediction_out, joint, targets, encoder_lengths, target_lengths, blank, check
-    )
-    if restriction is not None:
-        restriction.check(len(encoder_out), encoder_out.shape[1], prediction_out.shape[1])
-    backend = resolve_backend(backend, encoder_out.device, options)
+    arguments = FullSumArguments(**keywords)
+    options = arguments.options()
+    grid = (encoder_out, prediction_out, joint)
+    _check(*grid, targets, encoder_lengths, target_lengths, arguments)
+    if options.restriction is not None:
+        options.restriction.check(len(encoder_out), encoder_out.shape[1], prediction_out.shape[1])
+    backend = resolve_backend(arguments.backend, encoder_out.device, options)
     if backend not in _ENGINES:
-        return full_sum_loss(
-            joint(encoder_out[:, :, None], prediction_out[:, None]),  # [B, T, S+1, V]
-            targets,
-            encoder_lengths,
-            target_lengths,
-            blank=blank,
-            topology=topology,
-            reduction=reduction,
-            backend=backend,
-            infeasible=infeasible,
-            fastemit_lambda=fastemit_lambda,
-            delay_penalty=delay_penalty,
-            restriction=restriction,
-            check=check,
-        )
+        logits = joint(encoder_out[:, :, None], prediction_out[:, None])  # [B, T, S+1, V]
+        return full_sum_loss(logits, targets, encoder_lengths, target_lengths, **keywords)
     encoder_out = inputs.without_padding(encoder_out, encoder_lengths)
     prediction_out = inputs.without_padding(prediction_out, target_lengths.long() + 1)
     encoder = joint.project_encoder(encoder_out)  # [B, T, J]
     prediction = joint.project_prediction(prediction_out)  # [B, S+1, J]
+    reduction = (arguments.reduction, arguments.infeasible)
     if encoder.shape[0] == 0:
-        return reduce_path_losses(encoder.sum((1, 2)), reduction, infeasible)
-    labels = inputs.clean_targets(targets, target_lengths, blank)
-    labels = torch.nn.functional.pad(labels, (0, 1), value=blank)  # [B, S+1]
+        return reduce_path_losses(encoder.sum((1, 2)), *reduction)
+    labels = inputs.clean_targets(targets, target_lengths, arguments.blank)
+    labels = torch.nn.functional.pad(labels, (0, 1), value=arguments.blank)  # [B, S+1]
     fused = _fused_options(joint, _ENGINES[backend](), memory_budget, negligible)
+    output = (joint.output.weight, joint.output.bias)
+    lengths = (encoder_lengths, target_lengths)
     with torch.autocast(encoder.device.type, enabled=False):
         losses: Tensor = FusedFullSum.apply(
-            encoder,
-            prediction,
-            joint.output.weight,
-            joint.output.bias,
-            labels,
-            encoder_lengths,
-            target_lengths,
-            options,
-            fused,
+            encoder, prediction, *output, labels, *lengths, options, fused
         )
-        return reduce_path_losses(losses, reduction, infeasible)
+        return reduce_path_losses(losses, *reduction)
 
 
 def _fused_options(
@@ -157,8 +123,7 @@ def _check(
     targets: Tensor,
     encoder_lengths: Tensor,
     target_lengths: Tensor,
-    blank: int,
-    check: bool | None,
+    arguments: FullSumArguments,
 ) -> None:
     inputs.check_floating("encoder_out", encoder_out, 3)
     inputs.check_floating("prediction_out", prediction_out, 3)
@@ -170,6 +135,9 @@ def _check(
         encoder_out=encoder_out, prediction_out=prediction_out, joint=joint.output.weight
     )
     grid = (encoder_out.shape[1], prediction_out.shape[1], joint.output.out_features)
-    check_full_sum_inputs(encoder_out, targets, encoder_lengths, target_lengths, grid, blank, check)
-    if check:
+    check_full_sum_inputs(
+        *(encoder_out, targets, encoder_lengths, target_lengths),
+        *(grid, arguments.blank, arguments.check),
+    )
+    if arguments.check:
         inputs.check_finite("prediction_out", prediction_out)

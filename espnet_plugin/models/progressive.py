@@ -13,6 +13,7 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor, nn
 
+from espnet_plugin.models.alignment_fit import check_labels, fit_alignment
 from espnet_plugin.models.batch import Batch, EncoderOutput
 from espnet_plugin.models.criteria import Criterion, FullSumCriterion
 from espnet_plugin.models.decoders import PredictionDecoder
@@ -22,7 +23,7 @@ from espnet_plugin.models.nbest_data import unpack_nbest
 from espnet_plugin.models.specaug import masks_windows
 from espnet_plugin.models.subsampling import measure_subsampling
 from espnet_plugin.models.variants import batch_graph
-from espnet_plugin.nn.alignment import label_states, stretch_alignment
+from espnet_plugin.nn.alignment import label_states
 from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
 from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
@@ -31,6 +32,16 @@ from espnet_plugin.search.beam.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 
 TOPOLOGIES = ("monotonic", "rnnt")
+
+
+def _check_parts(topology: str, decoder: Any) -> None:
+    if topology not in TOPOLOGIES:
+        raise ValueError(f"model_conf.topology must be one of {TOPOLOGIES}, got {topology!r}")
+    if not isinstance(decoder, PredictionDecoder):
+        raise ValueError(
+            "model progressive_transducer needs decoder feedforward_prediction or "
+            f"lstm_prediction, got {type(decoder).__name__}"
+        )
 
 
 class ProgressiveTransducerModel(ESPnetASRModel):
@@ -65,13 +76,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         report_cer: bool = True,
         **kwargs: Any,
     ) -> None:
-        if topology not in TOPOLOGIES:
-            raise ValueError(f"model_conf.topology must be one of {TOPOLOGIES}, got {topology!r}")
-        if not isinstance(decoder, PredictionDecoder):
-            raise ValueError(
-                "model progressive_transducer needs decoder feedforward_prediction or "
-                f"lstm_prediction, got {type(decoder).__name__}"
-            )
+        _check_parts(topology, decoder)
         # ESPnetASRModel imports warprnnt_pytorch as soon as it is given a joint network, so it is
         # built as an encoder-only model and the transducer's parts are attached afterwards.
         kwargs["ctc_weight"] = 1.0
@@ -95,21 +100,22 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         encoder_size = self.encoder.output_size()
         self.decoder = decoder
         conf = {"joint_size": 640, **(joint_conf or {})}
-        self.joint_network = JointNetwork(
-            encoder_size, decoder.dunits, vocab_size=vocab_size, **conf
-        )
+        sizes = (encoder_size, decoder.dunits)
+        self.joint_network = JointNetwork(*sizes, vocab_size=vocab_size, **conf)
         layers = getattr(self.encoder, "interctc_layer_idx", None) or []
-        self.intermediate_output = nn.ModuleList(
-            nn.Linear(encoder_size, vocab_size) for _ in layers
-        )
+        outputs = (nn.Linear(encoder_size, vocab_size) for _ in layers)
+        self.intermediate_output = nn.ModuleList(outputs)
         if broadcast_dropout:
-            for part in (self.encoder, self.decoder, self.joint_network.input_dropouts):
-                share_masks(part, apart=("self_attn", "attn"))
+            self._share_dropout_masks()
         # ESPnet's own Speech2Text then decodes the standard topology with ESPnet's own search.
         self.use_transducer_decoder = topology == "rnnt"
         self.criterion: Criterion = FullSumCriterion()
         self.error_rates = ErrorRates(self.token_list) if report_wer or report_cer else None
         self._subsampling: Subsampling | None = None
+
+    def _share_dropout_masks(self) -> None:
+        for part in (self.encoder, self.decoder, self.joint_network.input_dropouts):
+            share_masks(part, apart=("self_attn", "attn"))
 
     # ---- parts -------------------------------------------------------------------------------
 
@@ -210,9 +216,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         return found
 
     def _feature_size(self) -> int:
-        for module in (self.frontend,):
-            if module is not None:
-                return int(module.output_size())
+        if self.frontend is not None:
+            return int(self.frontend.output_size())
         if self.input_size is None:
             raise ValueError("the model does not know its input size; build it through the Task")
         return self.input_size
@@ -297,7 +302,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         """Encodes whole utterances or chunks, and brings the alignment to the same frames."""
         alignment = data["alignment"].clamp(min=0)  # [B, T]
         aligned = data["alignment_lengths"]
-        self._check_labels(alignment, aligned, text_lengths, utt_ids)
+        check_labels(alignment, aligned, text_lengths, utt_ids, self.blank_id)
         chunking = self.criterion.chunking if self.training else None
         if chunking is None:
             encoder = self.encode_features(feats, feats_lengths)
@@ -307,7 +312,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             frames = torch.tensor(
                 [sub.encoder_frames(n) for n in feats_lengths.tolist()], device=feats.device
             )
-        alignment = self._fit_alignment(alignment, aligned, frames, utt_ids)
+        stretches = self.training and getattr(self.specaug, "time_stretch", None) is not None
+        alignment = fit_alignment(alignment, aligned, frames, utt_ids, self.blank_id, stretches)
         states = label_states(alignment, self.blank_id)
         if chunking is None:
             return Batch(encoder, text, text_lengths, utt_ids, alignment, states)
@@ -331,33 +337,6 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             chunks.utterance,
             ((symbols != self.blank_id) & valid).sum(1),
         )
-
-    def _fit_alignment(
-        self, alignment: Tensor, aligned: Tensor, frames: Tensor, utt_ids: list[str]
-    ) -> Tensor:
-        """Moves the alignment to a stretched time axis; otherwise its length has to be right."""
-        if torch.equal(aligned, frames.to(aligned)):
-            return alignment[:, : int(frames.max())]
-        stretches = self.training and getattr(self.specaug, "time_stretch", None) is not None
-        if not stretches:
-            bad = int((aligned != frames.to(aligned)).nonzero()[0])
-            raise ValueError(
-                f"alignment of utterance {utt_ids[bad]} has {int(aligned[bad])} frames, the "
-                f"encoder gives {int(frames[bad])}; align again with this model's subsampling"
-            )
-        return stretch_alignment(alignment, aligned, frames.to(aligned), self.blank_id)
-
-    def _check_labels(
-        self, alignment: Tensor, aligned: Tensor, text_lengths: Tensor, utt_ids: list[str]
-    ) -> None:
-        valid = torch.arange(alignment.size(1), device=alignment.device) < aligned[:, None]
-        labels = ((alignment != self.blank_id) & valid).sum(1)  # [B]
-        if not torch.equal(labels, text_lengths.to(labels)):
-            bad = int((labels != text_lengths.to(labels)).nonzero()[0])
-            raise ValueError(
-                f"alignment of utterance {utt_ids[bad]} carries {int(labels[bad])} labels, its "
-                f"transcript {int(text_lengths[bad])}; align again with this token list"
-            )
 
     @torch.no_grad()
     def _validation_errors(self, batch: Batch, weight: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ curve is given in fractions of the stage and follows `max_epoch`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
@@ -21,7 +23,12 @@ class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
     """A curve over the steps of one stage; subclasses give the curve.
 
     Derives from both classes because ESPnet would otherwise step it once per epoch.
+
+    Attributes:
+        curve: (step, total_steps=...) -> learning rate.
     """
+
+    curve: Callable[..., float]
 
     def __init__(
         self, optimizer: Optimizer, total_steps: int | None = None, last_epoch: int = -1
@@ -33,7 +40,7 @@ class CurveScheduler(_LRScheduler, AbsBatchStepScheduler):
 
     def lr_at(self, step: int, total_steps: int) -> float:
         """Learning rate of update number `step` (from 0)."""
-        raise NotImplementedError
+        return self.curve(step, total_steps=total_steps)
 
     def set_total_steps(self, total_steps: int) -> None:
         """Called by the Trainer before the first step, unless the configuration fixed the total."""
@@ -101,18 +108,9 @@ class OneCycleLinear(CurveScheduler):
         total_steps: int | None = None,
         last_epoch: int = -1,
     ) -> None:
-        self.conf = {
-            "peak_lr": peak_lr,
-            "initial_lr": initial_lr,
-            "final_lr": final_lr,
-            "up": up,
-            "down": down,
-        }
+        rates = {"peak_lr": peak_lr, "initial_lr": initial_lr, "final_lr": final_lr}
+        self.curve = partial(one_cycle_linear, **rates, up=up, down=down)
         super().__init__(optimizer, total_steps, last_epoch)
-
-    def lr_at(self, step: int, total_steps: int) -> float:
-        """See `one_cycle_linear`."""
-        return one_cycle_linear(step, total_steps=total_steps, **self.conf)
 
 
 class ConstantLinearDecay(CurveScheduler):
@@ -134,15 +132,6 @@ class ConstantLinearDecay(CurveScheduler):
         total_steps: int | None = None,
         last_epoch: int = -1,
     ) -> None:
-        self.conf = {
-            "initial_lr": initial_lr,
-            "decayed_lr": decayed_lr,
-            "final_lr": final_lr,
-            "constant": constant,
-            "decay": decay,
-        }
+        rates = {"initial_lr": initial_lr, "decayed_lr": decayed_lr, "final_lr": final_lr}
+        self.curve = partial(constant_linear_decay, **rates, constant=constant, decay=decay)
         super().__init__(optimizer, total_steps, last_epoch)
-
-    def lr_at(self, step: int, total_steps: int) -> float:
-        """See `constant_linear_decay`."""
-        return constant_linear_decay(step, total_steps=total_steps, **self.conf)
