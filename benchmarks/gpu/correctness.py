@@ -295,15 +295,26 @@ def large(checks: Checks) -> None:
     assert torch.isfinite(wanted).all()
 
 
+def _found(
+    where: str, encoder: Tensor, lengths: Tensor, prediction: Any, joint: Any, words: Any, size: int
+) -> dict[str, list[Any]]:
+    """What every search finds on a device, by topology and name."""
+    from espnet_plugin.search import PrefixTree, beam_search, greedy_search, lexicon_search
+
+    parts = (encoder.to(where), lengths.to(where), prediction.to(where), joint.to(where))
+    tree = PrefixTree(words, size, device=where)
+    found: dict[str, list[Any]] = {}
+    with torch.no_grad():
+        for t in ("monotonic", "rnnt"):
+            found[f"{t} greedy"] = [[h] for h in greedy_search(*parts, topology=t)]
+            found[f"{t} beam"] = beam_search(*parts, beam=6, nbest=3, topology=t, ilm_scale=0.2)
+            found[f"{t} lexicon"] = lexicon_search(*parts, tree, beam=12, nbest=2, topology=t)
+    return found
+
+
 def searches(checks: Checks) -> None:
     """Greedy, beam and lexicon search give the same hypotheses as on the CPU, scores to 1e-4."""
-    from espnet_plugin.search import (
-        PrefixTree,
-        beam_search,
-        greedy_search,
-        lexicon_entries,
-        lexicon_search,
-    )
+    from espnet_plugin.search import lexicon_entries
 
     device = checks.section.device
     torch.manual_seed(2)
@@ -321,27 +332,9 @@ def searches(checks: Checks) -> None:
             joint.output.weight.mul_(3.0)
             joint.output.bias[0] += 1.0
 
-        def run(
-            where: str, prediction: Any = prediction, joint: Any = joint
-        ) -> dict[str, list[Any]]:
-            p, j = prediction.to(where), joint.to(where)
-            tree = PrefixTree(lexicon_entries(spellings, tokens), len(tokens), device=where)
-            e, n = encoder.to(where), lengths.to(where)
-            with torch.no_grad():
-                return {
-                    f"{t} {name}": found
-                    for t in ("monotonic", "rnnt")
-                    for name, found in (
-                        ("greedy", [[h] for h in greedy_search(e, n, p, j, topology=t)]),
-                        (
-                            "beam",
-                            beam_search(e, n, p, j, beam=6, nbest=3, topology=t, ilm_scale=0.2),
-                        ),
-                        ("lexicon", lexicon_search(e, n, p, j, tree, beam=12, nbest=2, topology=t)),
-                    )
-                }
-
-        wanted, found = run("cpu"), run(device)
+        model = (prediction, joint, lexicon_entries(spellings, tokens), len(tokens))
+        wanted = _found("cpu", encoder, lengths, *model)
+        found = _found(device, encoder, lengths, *model)
         for name, lists in wanted.items():
             same, error = 0, 0.0
             for a, b in zip(lists, found[name], strict=True):

@@ -44,6 +44,14 @@ def _check_parts(topology: str, decoder: Any) -> None:
         )
 
 
+def _check_blank(blank_id: int, symbol: str) -> None:
+    if blank_id != 0:
+        raise ValueError(
+            f"blank must be token 0, but {symbol!r} is token {blank_id}; make the token list "
+            "again with blank first"
+        )
+
+
 class ProgressiveTransducerModel(ESPnetASRModel):
     """Encoder, prediction network and joint network, with output layers on the encoder.
 
@@ -90,11 +98,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             report_wer=False,
             **kwargs,
         )
-        if self.blank_id != 0:
-            raise ValueError(
-                f"blank must be token 0, but {kwargs.get('sym_blank', '<blank>')!r} is token "
-                f"{self.blank_id}; make the token list again with blank first"
-            )
+        _check_blank(self.blank_id, kwargs.get("sym_blank", "<blank>"))
         self.topology = topology
         self.freeze_batch_norm = freeze_batch_norm
         encoder_size = self.encoder.output_size()

@@ -119,6 +119,18 @@ def test_non_linguistic_symbols_are_part_of_what_was_trained(
     assert train(with_symbols) == 2
 
 
+def write_statistics(given: Sequence[str]) -> None:
+    """What one part of ESPnet's collect_stats leaves."""
+    for name in ("train", "valid"):
+        keys = Path(given[given.index(f"--{name}_shape_file") + 1]).read_text().split()
+        out = Path(given[given.index("--output_dir") + 1]) / name
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "speech_shape").write_text("".join(f"{key} 50,13\n" for key in keys))
+        (out / "text_shape").write_text("".join(f"{key} 3\n" for key in keys))
+        (out / "batch_keys").write_text("speech\ntext\n")
+        (out / "stats_keys").write_text("")
+
+
 def test_statistics_killed_with_one_nj_go_on_with_another(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,15 +146,7 @@ def test_statistics_killed_with_one_nj_go_on_with_another(
         for number, part in enumerate(parts):
             if len(begun) == 1 and number == 2:
                 raise Killed
-            given = part.arguments
-            for name in ("train", "valid"):
-                keys = Path(given[given.index(f"--{name}_shape_file") + 1]).read_text().split()
-                out = Path(given[given.index("--output_dir") + 1]) / name
-                out.mkdir(parents=True, exist_ok=True)
-                (out / "speech_shape").write_text("".join(f"{key} 50,13\n" for key in keys))
-                (out / "text_shape").write_text("".join(f"{key} 3\n" for key in keys))
-                (out / "batch_keys").write_text("speech\ntext\n")
-                (out / "stats_keys").write_text("")
+            write_statistics(part.arguments)
             part.done.touch()
 
     def collect(nj: int) -> bool:
