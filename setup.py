@@ -48,8 +48,10 @@ setup(
         # Everything `make test` and `make lint` call.
         "test": [
             "codespell",
+            "desphere[fast]",
             "espnet-g2p-en",
             "hypothesis",
+            "kaldialign",
             "kaldingram",
             "mypy",
             "pre-commit",
@@ -69,6 +71,8 @@ setup(
         # N-gram language models: kaldingram estimates them; KenLM reads those too large for our
         # own ARPA reader.
         "ngram": ["kaldingram", "kenlm"],
+        # SPHERE files that LDC compressed with Shorten, where sph2pipe and FFmpeg are missing.
+        "sphere": ["desphere[fast]"],
         # The report's pictures.
         "plots": ["matplotlib"],
     },

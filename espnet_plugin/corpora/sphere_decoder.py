@@ -1,15 +1,18 @@
-"""Expand SPHERE files that LDC compressed with Shorten, through sph2pipe or FFmpeg.
+"""Expand SPHERE files that LDC compressed with Shorten, by sph2pipe, FFmpeg or desphere.
 
-Neither libsndfile nor a package of PyPI reads Shorten's format; a decoder in Python would take days
-for a corpus. The programs are called once a file; what is there already is kept.
+libsndfile does not read Shorten's format. The package desphere (the extra "sphere") does, with a
+decoder in Rust; the two programs come first because they have expanded these corpora for decades.
+Each is called once a file; what is there already is kept.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
 import subprocess
+import sys
 import time
 import wave
 from collections.abc import Callable, Mapping
@@ -30,6 +33,9 @@ def find_decoder() -> Command | None:
         options = ["-nostdin", "-loglevel", "error", "-y", "-f", "nistsphere", "-i"]
         codec = ["-acodec", "pcm_s16le", "-f", "wav"]
         return lambda source, target: [ffmpeg, *options, str(source), *codec, str(target)]
+    if importlib.util.find_spec("desphere") is not None:
+        command = [sys.executable, "-m", "desphere.cli", "--force"]
+        return lambda source, target: [*command, str(source), str(target)]
     return None
 
 

@@ -25,6 +25,7 @@ PACKAGES: dict[str, str | None] = {
 OPTIONAL = {
     "matplotlib": ("the report's pictures", "plots"),
     "kenlm": ("faster word n-grams in the search", "ngram"),
+    "desphere": ("shorten-compressed SPHERE audio, instead of sph2pipe", "sphere"),
     "espnet-g2p-en": ("pronunciations of words that a lexicon lacks", "g2p"),
 }
 #: Optional programs -> what for, and the Debian package.

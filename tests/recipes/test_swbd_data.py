@@ -92,10 +92,11 @@ def prepare(
     for name, path in paths.items():
         arguments += [f"--{name}", str(path)]
     search = str(programs) if programs else os.environ["PATH"]
+    modules = f"{programs}:{REPO}" if programs else str(REPO)
     return subprocess.run(
         [sys.executable, "local/data.py", *arguments, "--max_unknown", "0.2", *options],
         cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", "PATH": search},
+        env={**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "PATH": search},
         capture_output=True,
         text=True,
         check=False,
@@ -318,8 +319,9 @@ def test_a_broken_copy_stops_with_one_message(
     tmp_path: Path, paths: dict[str, Path], breakage: Callable, message: str
 ) -> None:
     breakage(tmp_path / "ldc", paths)
-    nothing = tmp_path / "bin"  # neither sph2pipe nor ffmpeg
+    nothing = tmp_path / "bin"  # neither sph2pipe nor ffmpeg, and no desphere:
     nothing.mkdir()
+    (nothing / "sitecustomize.py").write_text("import sys\nsys.modules['desphere'] = None\n")
     done = prepare(paths, tmp_path / "data", "--max_unknown", "0.05", programs=nothing)
     assert done.returncode == 1
     assert done.stderr.count(" ERROR ") == 1 and "Traceback" not in done.stderr

@@ -89,6 +89,31 @@ def test_compressed_files_are_expanded_once(
     assert not (tmp_path / "b.wav").exists()
 
 
+def test_desphere_expands_shorten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of the shorten encoder, two channels with linear prediction, to the sample."""
+    fixtures = Path(__file__).parents[2] / "fixtures" / "shorten"
+    fields = {"sample_rate": 16000, "channel_count": 2, "sample_count": 4096, "sample_n_bytes": 2}
+    lines = [f"{name} -i {value}" for name, value in fields.items()]
+    lines += ["sample_byte_format -s2 01", "sample_coding -s26 pcm,embedded-shorten-v2.00"]
+    header = "\n".join(["NIST_1A", "   1024", *lines, "end_head\n"]).encode().ljust(1024)
+    source = tmp_path / "two sides.sph"
+    source.write_bytes(header + (fixtures / "qlpc_ar2_stereo.shn").read_bytes())
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither sph2pipe nor ffmpeg
+    decoder = find_decoder()
+    assert decoder is not None
+    target = tmp_path / "out" / "a.wav"
+    expand({source: target}, {source: 4096}, decoder)
+    with wave.open(str(target)) as found, wave.open(str(fixtures / "qlpc_ar2_stereo.wav")) as file:
+        assert found.getparams() == file.getparams()
+        assert found.readframes(4096) == file.readframes(4096)
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="two sides"):
+        expand({source: tmp_path / "b.wav"}, {source: 4096}, decoder)
+    assert not (tmp_path / "b.wav").exists()
+
+
 def test_no_decoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "desphere", None)
     assert find_decoder() is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from math import comb
 
+import kaldialign
 import pytest
 
-from espnet_plugin.scoring import Counts, paired_bootstrap
+from espnet_plugin.scoring import Counts, align, count_errors, paired_bootstrap
 
 
 def one_word_each(errors: list[int]) -> dict[str, Counts]:
@@ -48,6 +50,22 @@ def test_drawing_speakers_widens_the_interval() -> None:
     by_speaker = paired_bootstrap(a, b, speakers=speakers, draws=2000)
     assert by_speaker.units == 10 and by_utterance.units == 100
     assert by_utterance.significant and not by_speaker.significant
+
+
+def test_probability_of_improvement_is_kaldialigns() -> None:
+    """Both draw utterances; only ours draws speakers, for which reason it stays."""
+    generator = random.Random(1)
+    texts = [[generator.choices("abc", k=6) for _ in range(60)] for _ in range(3)]
+    reference, first, second = texts
+    second = [r if generator.random() < 0.1 else s for r, s in zip(reference, second, strict=True)]
+    theirs = kaldialign.bootstrap_wer_ci(reference, first, second, replications=4000)
+    systems = [
+        {f"u{n:02d}": count_errors(s) for n, s in enumerate(align(reference, hypotheses))}
+        for hypotheses in (first, second)
+    ]
+    found = paired_bootstrap(*systems, draws=4000)
+    assert 0.05 < found.improvement < 0.999
+    assert found.improvement == pytest.approx(theirs["p_s2_improv_over_s1"], abs=0.03)
 
 
 def test_bad_input() -> None:

@@ -33,7 +33,7 @@ def check_recordings(files: Mapping[str, Path], problems: list[str]) -> Recordin
         first = recordings[compressed[0]][0]
         problems.append(
             f"{first}: compressed with Shorten, as {len(compressed)} recordings are; install "
-            "sph2pipe (openslr.org/3) or FFmpeg, which expand them"
+            "sph2pipe (openslr.org/3), FFmpeg, or `pip install desphere[fast]`, which expand them"
         )
     return recordings
 
