@@ -12,6 +12,7 @@ from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.pipeline.state.reference_system import write_reference_step
 from espnet_plugin.tasks import checkpoints
+from espnet_plugin.tasks.clip_report import report_clipping
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler
 
@@ -113,6 +114,8 @@ class ProgressiveTrainer(KillSafeTrainer):
 
             kwargs["iterator"] = AnnouncedBatches(batches, accelerators, place, reporter.register)
         result: bool = super().train_one_epoch(*args, **kwargs)
+        if kwargs["distributed_option"].dist_rank in (None, 0):
+            report_clipping(kwargs["reporter"], kwargs["options"].grad_clip)
         return result
 
     @classmethod
