@@ -251,7 +251,7 @@ def test_speed_perturbation_trains_on_the_copies_and_tells_texts_once(recipe: Pa
 
 
 def test_a_failing_step_ends_the_recipe(recipe: Path) -> None:
-    result, calls = call(recipe, *SETS, fail_at="bin.collect_stats")
+    result, calls = call(recipe, *SETS, fail_at="espnet_plugin collect_stats")
     assert result.returncode == 2
     assert calls[-1][0] == "collect_stats"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from espnet_plugin.corpora.kaldi_dir import write_table
-from espnet_plugin.data.check.folder import check_data_dir, measure_all
+from espnet_plugin.data.check import check_data_dir, measure_all
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import Lexicon
 from espnet_plugin.data.model_frames import ModelFrames

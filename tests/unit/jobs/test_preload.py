@@ -29,7 +29,7 @@ sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else None)
 CLIENT = """
 import sys
 from espnet_plugin.jobs import preload_client
-preload_client.PROGRAMS = "program"
+preload_client.PACKAGE = "program"
 sys.exit(preload_client.main(sys.argv[1:]))
 """
 

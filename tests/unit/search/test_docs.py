@@ -9,7 +9,7 @@ from string import Template
 
 import pytest
 
-from espnet_plugin.bin.main import COMMANDS
+from espnet_plugin.bin.main import COMMANDS, JOBS
 from espnet_plugin.bin.main import main as espnet_progressive
 from espnet_plugin.data.kaldi_files import read_table
 from tests.tiny_model import write_data, write_model
@@ -66,4 +66,4 @@ def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands_that_the_document_names_exist() -> None:
     named = set(re.findall(r"espnet-progressive ([a-z-]+)", DOCUMENT.read_text()))
-    assert named and named <= set(COMMANDS)
+    assert named and named <= {*COMMANDS, *JOBS}
