@@ -27,11 +27,15 @@ def test_no_line_is_too_long(document: Path) -> None:
     assert not long, f"{name(document)}: (line, characters) {long}, at most {LONGEST_LINE}"
 
 
+def exists(file: str) -> bool:
+    """In the repository, or in a recipe's folder, where `conf/` is the recipe's."""
+    return any(ROOT.glob(file)) or any(ROOT.glob(f"egs2/*/asr1/{file}"))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_files_that_a_document_names_exist(document: Path) -> None:
     named = set(NAME_OF_FILE.findall(document.read_text(encoding="utf-8")))
-    missing = sorted(file for file in named if not any(ROOT.glob(file.rstrip("/"))))
-    assert not missing
+    assert not sorted(file for file in named if not exists(file.rstrip("/")))
 
 
 def test_tests_that_documents_name_exist() -> None:
@@ -46,3 +50,44 @@ def test_tests_that_documents_name_exist() -> None:
         if not found or f"def {function}(" not in found[0].read_text(encoding="utf-8"):
             lost.append(f"{file}::{function}")
     assert not lost
+
+
+#: An item of a walk names files, and what lies in them: `function()`, `Class.method()`, `Class`.
+WALK = re.compile(r"^## (Walk \d): .*?\n(.*?)(?=^## |\Z)", re.M | re.S)
+ITEM = re.compile(r"^\d+\. (.*?)(?=^\d+\. |\Z)", re.M | re.S)
+NAMED = re.compile(r"`(?:([A-Za-z]\w*)\.)?(\w+)\(\)`|`([A-Z]\w*[a-z]\w*|[A-Z]+S)`")
+
+
+def is_defined(name: str, text: str) -> bool:
+    """Whether a file defines a function, a class or a constant of this name."""
+    return re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", text, re.M) is not None
+
+
+def walks() -> dict[str, list[str]]:
+    """Walk -> its items."""
+    text = (ROOT / "docs/house.md").read_text(encoding="utf-8")
+    return {walk: ITEM.findall(body) for walk, body in WALK.findall(text)}
+
+
+def test_every_function_of_the_walks_is_in_a_file_of_its_item() -> None:
+    lost, count = [], 0
+    for walk, items in walks().items():
+        for item in items:
+            files = [ROOT / file for file in NAME_OF_FILE.findall(item)]
+            texts = [path.read_text(encoding="utf-8") for path in files]
+            for owner, function, other in NAMED.findall(item):
+                wanted = [part for part in (owner, function, other) if part]
+                count += 1
+                if not any(all(is_defined(part, text) for part in wanted) for text in texts):
+                    lost.append(f"{walk}: {'.'.join(wanted)} in {[path.name for path in files]}")
+    assert not lost
+    assert count > 60
+
+
+def test_there_are_five_walks_and_the_rooms_are_all_named() -> None:
+    found = walks()
+    assert len(found) == 5 and all(len(items) >= 6 for items in found.values())
+    section = (ROOT / "docs/house.md").read_text(encoding="utf-8").split("## Walk 1")[0]
+    rooms = {path.parent.name for path in (ROOT / "espnet_plugin").glob("*/__init__.py")}
+    rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+    assert rooms <= set(re.findall(r"`(\w+)`", rows))
