@@ -382,21 +382,16 @@ def test_run_sh_tests_on_what_it_has(tmp_path: Path) -> None:
         '#!/bin/bash\nprintf "<%s>" "$SWBD" "$RT03" "$EVAL2000_TEXT" "$@"\n'
     )
     (tmp_path / "progressive.sh").chmod(0o755)
+    command = ["bash", str(tmp_path / "run.sh")]
     options = ["--swbd", "a b", "--rt03", "r", "--nj", "3"]
     environment = {**os.environ, "EVAL2000_AUDIO": "/e", "EVAL2000_TEXT": "/t", "HUB5E01": ""}
     done = subprocess.run(
-        ["bash", str(tmp_path / "run.sh"), *options],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
+        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"<{tmp_path}/a b><{tmp_path}/r></t>")
     assert "<--test_sets><eval2000  rt03>" in done.stdout
     assert "<--fs><8000>" in done.stdout and done.stdout.endswith("<--nj><3>")
     assert "<--lexicon><data/local/lexicon.txt>" in done.stdout
-    done = subprocess.run(
-        ["bash", str(tmp_path / "run.sh"), "--token_type", "bpe"], capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "--token_type", "bpe"], capture_output=True, text=True)
     assert "<--token_type><bpe>" in done.stdout and "--lexicon" not in done.stdout
