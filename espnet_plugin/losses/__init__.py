@@ -5,6 +5,7 @@ from espnet_plugin.losses.ctc import ctc_loss
 from espnet_plugin.losses.encoder_full_sum import encoder_full_sum_loss
 from espnet_plugin.losses.full_sum import full_sum_loss
 from espnet_plugin.losses.fused import fused_full_sum_loss
+from espnet_plugin.losses.lf_mmi import lf_mmi_loss
 from espnet_plugin.losses.mbr import mbr_loss
 from espnet_plugin.losses.pruned import pruned_restriction, simple_full_sum_loss
 from espnet_plugin.losses.restriction import Restriction, alignment_band
@@ -19,6 +20,7 @@ __all__ = [
     "encoder_full_sum_loss",
     "full_sum_loss",
     "fused_full_sum_loss",
+    "lf_mmi_loss",
     "mbr_loss",
     "pruned_restriction",
     "simple_full_sum_loss",

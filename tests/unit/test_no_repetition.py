@@ -44,8 +44,6 @@ def does_something(line: str) -> bool:
     words = line.split()
     acts = "=" in words or "(" in words or any(map(keyword.iskeyword, words))
     return acts and words[1:2] != [":"]
-        "=" in words or "(" in words or any(map(keyword.iskeyword, words))
-    )
 
 
 def repetitions(sources: dict[str, str]) -> list[str]:
