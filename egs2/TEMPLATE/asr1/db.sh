@@ -2,6 +2,8 @@
 # Where corpora are on this machine; an empty one is downloaded if its recipe can do that.
 # A folder, or the .tar.gz it comes in:
 export AN4=${AN4:-}
+# A clone of github.com/besacier/mboshi-french-parallel-corpus, or the tar of Ogg Opus files; not downloaded:
+export MBOSHI=${MBOSHI:-}
 # The folder with LibriSpeech/, the archives of OpenSLR 12 unpacked:
 export LIBRISPEECH=${LIBRISPEECH:-}
 # Switchboard. Nothing of it can be downloaded but the transcripts (openslr.org/5). The folders that
