@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-RECIPE = REPO / "egs2" / "an4" / "asr1"
+from tests.recipes.local_data import run_data_py
+
 NAMES = {
     "train": ["an251-fash-b", "cen1-fash-b", "an1-mabc-b", "an2-mabc-b", "cen8-fzzz-b"],
     "test": ["an406-fcaw-b", "cen3-mxyz-b"],
@@ -60,15 +58,10 @@ def make_corpus(root: Path, folder: str) -> Path:
 
 
 def prepare(root: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["--an4_root", str(root), "--output", str(output), "--dev_utts", "2"]
-    return subprocess.run(
-        [sys.executable, "local/data.py", *arguments, "--downloads", str(output / "dl"), *options],
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_data_py(
+        "an4", "--an4_root", root, "--output", output, "--dev_utts", "2",
+        "--downloads", output / "dl", *options,
+    )  # fmt: skip
 
 
 def column(path: Path, index: int = 0) -> list[str]:

@@ -1,4 +1,4 @@
-"""run.sh of AN4 and Switchboard, and `make an4`, with stand-ins for what they call."""
+"""run.sh of AN4, Mboshi and Switchboard, and `make an4`, with stand-ins for what they call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-PLACES = ("AN4", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01", "RT03",
+PLACES = ("AN4", "MBOSHI", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01", "RT03",
           "FISHER_P1", "FISHER_P2")  # fmt: skip
 
 
@@ -61,6 +61,20 @@ def test_an4_adds_the_users_data_options_to_its_own(
         "--mel_channels", "26", "--an4_root", str(place), "--dev_utts", "50",
     ]  # fmt: skip
     assert asked["--nj"] == "3"
+
+
+@pytest.mark.parametrize("form", [as_pairs, with_equals, with_dashes])
+def test_mboshi_takes_a_place_with_spaces_and_the_users_labels(
+    tmp_path: Path, form: Callable[[dict[str, str]], list[str]]
+) -> None:
+    folder = stand_in("mboshi", tmp_path)
+    place = folder / "with space"
+    place.mkdir()
+    given = {"--mboshi": str(place), "--token_type": "bpe", "--local_data_opts": "--nj 1"}
+    asked = options(folder, *form(given))
+    assert shlex.split(asked["--local_data_opts"]) == ["--mboshi", str(place), "--nj", "1"]
+    assert asked.get("--token-type", asked["--token_type"]) == "bpe" and asked["--nbpe"] == "500"
+    assert f"--mboshi {folder}" in options(folder, MBOSHI=str(folder))["--local_data_opts"]
 
 
 @pytest.mark.parametrize("form", [as_pairs, with_equals, with_dashes])
