@@ -1,4 +1,4 @@
-"""A tiny made-up Mboshi in both forms: noise for speech, three sessions and a sentence read twice."""
+"""A tiny made-up Mboshi in both forms: noise for speech, and a sentence that is read twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 DEVICE = "samsung-SM-T530_mdw_elicit"
 DEV = "kouarata_2015-08-14-04-17-01"  # a session of the recipe's development set
@@ -31,6 +30,8 @@ PARTS = {"train": TRAIN, "test": TEST}
 
 def write_audio(path: Path, samples: int, rate: int = 16000, channels: int = 1) -> None:
     """Noise, as WAV or Ogg Opus by the file's suffix."""
+    import soundfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(samples).normal(0, 0.1, (samples, channels))
     kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}

@@ -13,11 +13,19 @@ import pytest
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from tests.recipes.librispeech_corpus import table
 from tests.recipes.local_data import REPO, run_data_py
+from tests.recipes.mboshi_corpus import (
+    DEV,
+    REST,
+    TEST,
+    TRAIN,
+    length,
+    make_repository,
+    make_tar_folder,
+    name,
+    write_audio,
+)
 
 soundfile = pytest.importorskip("soundfile")
-from tests.recipes.mboshi_corpus import (  # noqa: E402 -- it needs soundfile
-    DEV, REST, TEST, TRAIN, length, make_repository, make_tar_folder, name, write_audio,
-)  # fmt: skip
 
 CONF = REPO / "egs2/mboshi/asr1/conf"
 FORMS = {"repository": make_repository, "tar": make_tar_folder}
@@ -133,9 +141,7 @@ def spoil_tar(root: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("form", "spoil"), [("repository", spoil_repository), ("tar", spoil_tar)]
-)
+@pytest.mark.parametrize(("form", "spoil"), [("repository", spoil_repository), ("tar", spoil_tar)])
 def test_everything_that_is_wrong_is_listed_at_once_and_nothing_written(
     tmp_path: Path, form: str, spoil: Callable[[Path], list[str]]
 ) -> None:

@@ -1,4 +1,4 @@
-"""egs2/mboshi/asr1/run.sh on a tiny Mboshi: from the tar to the statistics that training begins with."""
+"""egs2/mboshi/asr1/run.sh on a tiny Mboshi: from the tar to the statistics for training."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.librispeech_corpus import table
+from tests.recipes.mboshi_corpus import DEV, REST, TRAIN, length, make_tar_folder, name
 from tests.recipes.tiny_recipe import pipeline, run_sh, stand_in
 
 pytestmark = pytest.mark.slow
 soundfile = pytest.importorskip("soundfile")
-from tests.recipes.mboshi_corpus import (  # noqa: E402 -- it needs soundfile
-    DEV, REST, TRAIN, length, make_tar_folder, name,
-)  # fmt: skip
 
 TINY = pipeline(
     {

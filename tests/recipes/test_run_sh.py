@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-PLACES = ("AN4", "MBOSHI", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01", "RT03",
-          "FISHER_P1", "FISHER_P2")  # fmt: skip
+PLACES = ("AN4", "MBOSHI", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01",
+          "RT03", "FISHER_P1", "FISHER_P2")  # fmt: skip
 
 
 def stand_in(corpus: str, folder: Path) -> Path:

@@ -30,7 +30,7 @@ def test_every_place_to_cut_is_noticed(ogg: Path) -> None:
     assert whole.count(b"OggS") > 3
     for size in {0, 3, 26, 27, 40, len(whole) // 2, len(whole) - 1, *_pages(whole)[1:]}:
         ogg.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="noise.opus: cut off|no page at byte"):
+        with pytest.raises(ValueError, match=r"noise\.opus: (cut off|not an Ogg file)"):
             check_ogg(ogg)
 
 

@@ -93,9 +93,7 @@ def read_parts(root: Path, repository: bool, problems: list[str]) -> dict[str, P
     for utterance in sorted(transcripts["train"].keys() & transcripts["test"].keys()):
         place = transcripts["test"][utterance][0]
         problems.append(f"{place}: {utterance} is in the training part as well; remove one")
-    return {
-        name: _matched(transcripts[name], audio[name], there, problems) for name in transcripts
-    }
+    return {name: _matched(transcripts[name], audio[name], there, problems) for name in transcripts}
 
 
 def check_sizes(root: Path, parts: Mapping[str, Part], problems: list[str]) -> None:
@@ -142,8 +140,8 @@ def _check_words(words: str) -> None:
     if strange:
         named = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in strange)
         raise ValueError(
-            f"{named} in the transcript: the corpus's cleaned text has only {''.join(sorted(ALPHABET))}"
-            " and spaces; take .mb.cleaned, and no other form of it"
+            f"{named} in the transcript: the corpus's cleaned text has only spaces and "
+            f"{''.join(sorted(ALPHABET))}; take .mb.cleaned, and no other form of it"
         )
 
 
