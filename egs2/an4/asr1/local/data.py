@@ -22,6 +22,7 @@ import numpy as np
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.download import download, unpack
 from espnet_plugin.corpora.kaldi_dir import write_ark, write_data_dir
+from espnet_plugin.corpora.preparation import run_preparation
 from espnet_plugin.corpora.strict_parser import StrictParser
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
@@ -161,14 +162,12 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Prepare the corpus; returns the exit status."""
     args = get_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
+
+    def work() -> None:
         root = locate(args.an4_root, args.downloads, args.url, args.sha256)
         prepare(root, args.output, args.dev_utts, args.allow_subset, args.mel_channels)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    return 0
+
+    return run_preparation(work)
 
 
 if __name__ == "__main__":

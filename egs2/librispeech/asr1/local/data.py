@@ -23,6 +23,7 @@ from parts import Part
 
 from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
+from espnet_plugin.corpora.preparation import run_preparation
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.check.measure import Request
 from espnet_plugin.data.check.measure_all import measure_all
@@ -167,8 +168,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Prepare the corpus; returns the exit status."""
     args = get_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
+
+    def work() -> None:
         checksums = openslr.read_checksums(args.checksums) if args.checksums else {}
         source = Source(
             args.librispeech,
@@ -179,10 +180,8 @@ def main(argv: list[str] | None = None) -> int:
             args.remove_archives,
         )
         prepare(source, args)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    return 0
+
+    return run_preparation(work)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.download import unpack
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
 from espnet_plugin.corpora.ogg import check_ogg
+from espnet_plugin.corpora.preparation import run_preparation
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.check.measure import Request
 from espnet_plugin.data.check.measure_all import measure_all
@@ -163,13 +164,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Prepare the corpus; returns the exit status."""
     args = get_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        prepare(args)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    return 0
+    return run_preparation(lambda: prepare(args))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from ms98_words import UNKNOWN
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.corpus_error import CorpusError
 from espnet_plugin.corpora.kaldi_dir import write_data_dir, write_table
+from espnet_plugin.corpora.preparation import run_preparation
 from espnet_plugin.corpora.strict_parser import StrictParser
 
 # LDC97S62 has 2,438 conversations; older copies lack three of them.
@@ -242,13 +243,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Prepare the corpus; returns the exit status."""
     args = get_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        write_corpus(read_corpus(args), args)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    return 0
+    return run_preparation(lambda: write_corpus(read_corpus(args), args))
 
 
 if __name__ == "__main__":
