@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format an4 bench clean
+.PHONY: help setup demo test test-fast lint format an4 bench docs clean
 
 # Small models run fastest with a thread per process; the recipes start a process per core.
 export OMP_NUM_THREADS ?= 1
@@ -48,6 +48,10 @@ bench: setup  ## the benchmarks of losses and search; they print their tables
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 	    echo "== $$script"; .venv/bin/python "$$script" $(ARGS); \
 	done
+
+docs: setup  ## the site of docs/ with the API reference, in build/site; without network
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 clean:  ## remove caches and build leftovers, no data and no results
 	rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -75,6 +75,8 @@ setup(
         "sphere": ["desphere[fast]"],
         # The report's pictures.
         "plots": ["matplotlib"],
+        # The site that `make docs` builds.
+        "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]"],
     },
     entry_points={"console_scripts": ["espnet-progressive = espnet_plugin.bin.main:main"]},
     classifiers=[

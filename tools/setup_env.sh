@@ -3,7 +3,7 @@
 # Python 3.12 or 3.13 and a package index; the system's Python is read, never written to.
 #
 #   PYTHON=/path/to/python3.12   use this interpreter
-#   EXTRAS=test,demo,plots       extras of setup.py to install
+#   EXTRAS=test,demo,plots,docs  extras of setup.py to install
 #   NO_UV=1                      install with pip only
 #
 # A finished set-up leaves a stamp, and a second call returns at once; an interrupted one leaves a
@@ -16,7 +16,7 @@ uv_home=${root}/.uv
 uv_version=0.13.9
 stamp=${venv}/.setup_stamp
 unfinished=${venv}/.setup_unfinished
-extras=${EXTRAS:-test,demo,plots}
+extras=${EXTRAS:-test,demo,plots,docs}
 
 # An interpreter out of the environment that is to be made would vanish with it.
 PATH=:${PATH}:

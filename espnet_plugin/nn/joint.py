@@ -30,8 +30,9 @@ class JointNetwork(nn.Module):
         vocab_size: V, blank included.
         activation: "tanh" (the paper), "relu" or "silu".
         dropout: probability, applied to the hidden layer while training.
-        encoder_dropout, prediction_dropout: the same on the two inputs, before their linear layer.
-            A prediction network with dropout after its last layer has dropped its side already.
+        encoder_dropout: the same on the encoder's side, before its linear layer.
+        prediction_dropout: the same on the other side. A prediction network with dropout after its
+            last layer has dropped its side already.
 
     Raises:
         ValueError: for a size below 1, an unknown activation, or a dropout outside [0, 1).

@@ -47,7 +47,8 @@ class Pipeline:
     """One experiment: a plan, its options and its state on disk.
 
     Args:
-        config, options: what to do and where.
+        config: what to do.
+        options: where, and with what.
         invocation: kept in pipeline.json for ``status`` and for people.
         show: takes console lines.
 

@@ -58,7 +58,8 @@ def paired_bootstrap(
     """Compare two systems on the same utterances.
 
     Args:
-        a, b: counts of each utterance.
+        a: counts of each utterance.
+        b: the same of the other system.
         speakers: utterance to speaker. If given, whole speakers are drawn, which is the honest
             unit when the errors of one speaker's utterances go together.
         draws: number of resampled test sets.

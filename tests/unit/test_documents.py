@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from espnet_plugin.bin.main import COMMANDS, JOBS
+from espnet_plugin.data.kaldi_files import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 LONGEST_LINE = 120
+LONGEST_README = 120
 
 NAME_OF_TEST = re.compile(r"`(?:tests/(?:unit/)?)?([\w/]+\.py)::(test_\w+)`")
 NAME_OF_FILE = re.compile(r"`((?:espnet_plugin|tests|benchmarks|conf|egs2|tools|docs)/[\w./-]+)`")
@@ -25,6 +32,17 @@ def test_no_line_is_too_long(document: Path) -> None:
     lines = document.read_text(encoding="utf-8").splitlines()
     long = [(n, len(line)) for n, line in enumerate(lines, 1) if len(line) > LONGEST_LINE]
     assert not long, f"{name(document)}: (line, characters) {long}, at most {LONGEST_LINE}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < LONGEST_README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_commands_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)espnet-progressive ([a-z][a-z0-9-]*)", text, re.M))
+    assert named <= {*COMMANDS, *JOBS}
 
 
 def exists(file: str) -> bool:
@@ -91,3 +109,50 @@ def test_there_are_five_walks_and_the_rooms_are_all_named() -> None:
     rooms = {path.parent.name for path in (ROOT / "espnet_plugin").glob("*/__init__.py")}
     rows = "".join(line for line in section.splitlines() if line.startswith("|"))
     assert rooms <= set(re.findall(r"`(\w+)`", rows))
+
+
+PLACE = "<>"
+
+
+def messages(tree: ast.AST) -> Iterator[str]:
+    """The strings of a module as they would be printed, with PLACE for what is filled in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            parts = [p.value if isinstance(p, ast.Constant) else PLACE for p in node.values]
+            yield "".join(map(str, parts))
+
+
+def test_messages_of_the_faq_are_those_of_the_source() -> None:
+    text = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^### `(.+)`$", text, re.M)
+    assert len(quoted) >= 25 and len(quoted) == text.count("\n### ")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "espnet_plugin").rglob("*.py")]
+    known = [message for source in sources for message in messages(ast.parse(source))]
+    lost = []
+    for message in quoted:
+        wanted = re.sub(r"<[^<>]*>", PLACE, message)
+        assert len(wanted.replace(PLACE, "").strip()) >= 10, f"too little to recognise: {message}"
+        if not any(wanted in found for found in known):
+            lost.append(message)
+    assert not lost
+
+
+def test_the_tutorials_loop_makes_sorted_data_folders(tmp_path: Path) -> None:
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (loop,) = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    for speaker, number in [("bob", 2), ("ann", 1), ("ann-b", 1)]:
+        for part in ("train", "dev", "test"):
+            folder = tmp_path / "recordings" / part / speaker
+            folder.mkdir(parents=True)
+            (folder / f"{number:03}.wav").touch()
+            (folder / f"{number:03}.txt").write_text(f"SAID BY {speaker}\n")
+    subprocess.run(["bash", "-euc", loop], cwd=tmp_path, check=True)
+    for part in ("train", "dev", "test"):
+        folder = tmp_path / "data" / part
+        texts, audio = read_table(folder / "text"), read_table(folder / "wav.scp")
+        assert list(texts) == sorted(texts) == list(audio) == list(read_table(folder / "utt2spk"))
+        assert texts["bob-002"] == "SAID BY bob"
+        assert read_table(folder / "utt2spk")["ann-b-001"] == "ann-b"
+        assert all(Path(file).is_file() for file in audio.values())

@@ -109,7 +109,7 @@ def test_installs_with_uv_and_the_pinned_constraints(machine: Machine) -> None:
     repo = machine.repo
     assert machine.calls()[-1] == (
         f"uv pip install --quiet --python {repo}/.venv/bin/python "
-        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots]"
+        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots,docs]"
     )
     assert (repo / ".uv" / "bin" / "uv").exists()
 
@@ -188,7 +188,7 @@ def test_falls_back_to_pip(machine: Machine) -> None:
     repo = machine.repo
     assert machine.calls()[-1] == (
         f"{repo}/.venv/bin/python -m pip install "
-        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots]"
+        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots,docs]"
     )
 
 
