@@ -15,7 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.pipeline.plan.command_line import rate_option, str2bool
+from espnet_plugin.pipeline.plan.command_line import (
+    add_cmd_options,
+    rate_option,
+    str2bool,
+)
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes, check_table, remedy_line
@@ -39,8 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--ngpu", type=int, default=0)
     add("--num_nodes", type=int, default=1)
     add("--nj", type=int, default=1)
-    add("--cmd", default="local")
-    add("--train_cmd", default="local")
+    add_cmd_options(parser)
     add("--files", type=Path, nargs="*", default=[], help="files that later steps will read")
     add("--tools", nargs="*", default=[], help="programs that this run calls")
     add("--packages", nargs="*", default=[], help="Python packages that this run needs")

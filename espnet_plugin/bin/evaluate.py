@@ -27,7 +27,7 @@ from espnet_plugin.packages.sources import PIPELINE_STATE
 from espnet_plugin.pipeline.launch.commands import decode_arguments
 from espnet_plugin.pipeline.launch.console import run_command
 from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
-from espnet_plugin.pipeline.plan.command_line import str2bool
+from espnet_plugin.pipeline.plan.command_line import add_cmd_options, str2bool
 from espnet_plugin.pipeline.plan.config import read_yaml
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
@@ -50,7 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=16)
     add("--nj", type=int, default=1, help="parallel jobs")
     add("--gpu_inference", type=str2bool, default=False)
-    add("--cmd", default="local", help="local, or Kaldi-style: 'slurm.pl --mem 4G'")
+    add_cmd_options(parser)
     add("--python", default=shlex.quote(sys.executable))
     return parser
 
@@ -123,7 +123,8 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
         feats_type=feats_type,
         inference_nj=args.nj,
         gpu_inference=args.gpu_inference,
-        cmd=args.cmd,
+        cuda_cmd=args.cuda_cmd,
+        decode_cmd=args.decode_cmd,
         python=args.python,
     )
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import yaml
 
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.plan.command_line import rate_option
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.front_end import check_front_end
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 
 
@@ -23,6 +25,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="pipeline YAML")
     parser.add_argument("--stage", help="default: the first one")
+    parser.add_argument(
+        "--fs", type=rate_option, help="rate of raw audio, Hz: refuse front-ends for another one"
+    )
     return parser
 
 
@@ -32,6 +37,9 @@ def main(cmd: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(cmd)
     try:
         stages = {stage.name: stage for stage in make_plan(load_pipeline_config(args.config))}
+        if args.fs is not None:
+            for stage in stages.values():
+                check_front_end(stage.options, args.fs, f"{args.config}: stage {stage.name}")
         name = args.stage or next(iter(stages))
         if name not in stages:
             raise ValueError(f"{args.config}: no stage {name}; planned: {', '.join(stages)}")

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table
 
 NBEST_FILES = ("text", "token", "token_int", "score", "score_parts")
@@ -64,7 +65,7 @@ class RealTime:
 def real_time(path: Path) -> RealTime | None:
     """Sum up a ``timing`` table; None where the length of the audio is not known."""
     rows = [
-        [float(v) for v in line.split()] for line in read_table(path, allow_empty=True).values()
+        [float(v) for v in fields(line)] for line in read_table(path, allow_empty=True).values()
     ]
     if not rows or sum(row[0] for row in rows) == 0:
         return None
@@ -88,11 +89,11 @@ def write_ctm(word_times: Path, target: Path, channel: str = "1") -> None:
     """
     lines = []
     for utterance, value in read_table(word_times, allow_empty=True).items():
-        fields = value.split()
-        if len(fields) % 4:
+        columns = fields(value)
+        if len(columns) % 4:
             raise ValueError(f"{word_times}: utterance {utterance}: not groups of four: {value!r}")
-        for i in range(0, len(fields), 4):
-            lines.append(f"{utterance} {channel} {' '.join(fields[i : i + 4])}\n")
+        for i in range(0, len(columns), 4):
+            lines.append(f"{utterance} {channel} {' '.join(columns[i : i + 4])}\n")
     temporary = target.with_name(target.name + ".tmp")
     temporary.write_text("".join(lines), encoding="utf-8")
     temporary.replace(target)

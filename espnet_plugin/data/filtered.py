@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_table
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table
 
 SKIPPED = "skipped_utts"
@@ -47,7 +48,7 @@ def write_filtered(source: Path, target: Path, skipped: Mapping[str, str]) -> in
     if (source / "wav.scp").is_file():
         rows = _without(source / "wav.scp", skipped)
         if (source / "segments").is_file():
-            used = {value.split()[0] for value in read_table(target / "segments").values()}
+            used = {fields(value)[0] for value in read_table(target / "segments").values()}
             rows = {key: value for key, value in rows.items() if key in used}
         write_table(target / "wav.scp", rows)
     if (target / "utt2spk").is_file():

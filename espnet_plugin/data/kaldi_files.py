@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields, read_lines
+
 LISTED = 10  # ids that a message spells out before it only counts
 
 
@@ -22,7 +24,8 @@ def read_table(path: Path, *, allow_empty: bool = False) -> dict[str, str]:
         ValueError: the file is missing, empty, not UTF-8, or has a blank line or an id twice.
     """
     table: dict[str, str] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path, "run the data preparation first"), 1):
+        # ESPnet drops any white space at the ends of a line
         key, _, value = line.strip().replace("\t", " ", 1).partition(" ")
         if not key:
             raise ValueError(f"{path}:{number}: blank line; remove it")
@@ -36,24 +39,9 @@ def read_table(path: Path, *, allow_empty: bool = False) -> dict[str, str]:
     return table
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run the data preparation first") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, where a file was expected") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv"
-        ) from None
-    # str.splitlines would also split at characters that may stand inside a transcript
-    return text.removesuffix("\n").split("\n") if text else []
-
-
 def read_tokens(path: Path) -> dict[str, list[str]]:
     """Read a table whose values are words or tokens; see `read_table`."""
-    return {key: value.split() for key, value in read_table(path).items()}
+    return {key: fields(value) for key, value in read_table(path).items()}
 
 
 def read_integers(path: Path) -> dict[str, list[int]]:
@@ -65,7 +53,7 @@ def read_integers(path: Path) -> dict[str, list[int]]:
     table = {}
     for key, value in read_table(path).items():
         try:
-            table[key] = [int(token) for token in value.split()]
+            table[key] = [int(token) for token in fields(value)]
         except ValueError:
             raise ValueError(f"{path}: utterance {key}: not integers: {value[:80]!r}") from None
     return table

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields, read_lines
+
 WORD_END = "#"
 
 Pronunciation = tuple[str, ...]
@@ -168,11 +170,9 @@ def read_weights(path: str | Path) -> dict[str, list[float]]:
 
 def _read_weighted(path: Path, probabilities: bool) -> dict[str, dict[Pronunciation, float]]:
     """Words, and their variants with weights, the likeliest first."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such lexicon; lines are `word phoneme phoneme ...`")
     entries: dict[str, dict[Pronunciation, float]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        columns = line.split()
+    for number, line in enumerate(read_lines(path, "lines are `word phoneme phoneme ...`"), 1):
+        columns = fields(line)
         if not columns or line.startswith(";;;"):  # comments of the CMU dictionary
             continue
         word, weight, phonemes = columns[0], 1.0, columns[1:]

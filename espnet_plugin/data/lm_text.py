@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields, read_lines
 from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import make_tokenizer
 
@@ -32,7 +33,7 @@ def make_units(
     words = read_lexicon(lexicon)
 
     def pronounce(text: str) -> list[str] | None:
-        spoken = text.split()
+        spoken = fields(text)
         return None if words.missing(spoken) else words.labels(spoken)
 
     return pronounce
@@ -44,16 +45,10 @@ def read_sentences(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: no such file, or not UTF-8.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such text to train a language model on")
-    try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
-            for line in stream:
-                key, _, text = line.strip().partition(" ")
-                if text.strip():
-                    yield key, " ".join(text.split())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason}); convert it") from None
+    for line in read_lines(path, "a language model needs a text to train on"):
+        key, *words = fields(line) or [""]
+        if words:
+            yield key, " ".join(words)
 
 
 def write_units(

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH
 from espnet_plugin.data.kaldi_files import read_table
 
@@ -128,9 +129,9 @@ def _entry(place: Path, utt: str, values: Sequence[str]) -> ListEntry:
     try:
         found: Mapping[str, Any] = json.loads(parts)
         return ListEntry(
-            words=tuple(text.split()),
-            tokens=tuple(token.split()),
-            token_int=tuple(int(value) for value in token_int.split()),
+            words=tuple(fields(text)),
+            tokens=tuple(fields(token)),
+            token_int=tuple(int(value) for value in fields(token_int)),
             score=float(score),
             am=float(found["am"]),
             ilm=float(found["ilm"]),

@@ -1,13 +1,15 @@
 """From a transcript to tokens, as ESPnet's tokenizers do it, without importing ESPnet.
 
 ``char``: one token a character, ``<space>`` for a space. ``bpe``: a sentencepiece model.
-``word`` and ``phn``: whatever stands between spaces (the text of ``phn`` holds phonemes).
+``word`` and ``phn``: whatever stands between ASCII white space (of ``phn``, phonemes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+
+from espnet_plugin.corpora.text_lines import fields
 
 SPACE = "<space>"
 TOKEN_TYPES = ("char", "bpe", "phn", "word")
@@ -29,7 +31,7 @@ def make_tokenizer(token_type: str, bpemodel: Path | None = None) -> Tokenizer:
     if token_type == "char":
         return characters
     if token_type in ("phn", "word"):
-        return str.split
+        return fields
     if token_type != "bpe":
         raise ValueError(f"token type {token_type!r} is not one of {', '.join(TOKEN_TYPES)}")
     if bpemodel is None or not bpemodel.is_file():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import SPACES, fields, read_lines
 from espnet_plugin.data.text_units import characters
 
 BLANK, UNKNOWN, SENTENCE_EDGE = "<blank>", "<unk>", "<sos/eos>"
@@ -19,11 +20,7 @@ def read_token_list(path: Path) -> list[str]:
     Raises:
         ValueError: a missing or empty file, a token twice, or blank not first.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such token list; make it with jobs/make_tokens.py")
-    tokens = [line.rstrip() for line in path.read_text(encoding="utf-8").split("\n")]
-    if tokens and not tokens[-1]:
-        tokens.pop()
+    tokens = [line.rstrip(SPACES) for line in read_lines(path, "make it with make_tokens")]
     twice = [token for token, count in Counter(tokens).items() if count > 1]
     if twice:
         raise ValueError(f"{path}: tokens listed twice: {' '.join(twice)}; make the list again")
@@ -40,7 +37,7 @@ def write_token_list(path: Path, tokens: Iterable[str]) -> None:
     """
     tokens = list(tokens)
     special = {BLANK, UNKNOWN, SENTENCE_EDGE}
-    wrong = [token for token in tokens if token in special or token.split() != [token]]
+    wrong = [token for token in tokens if token in special or fields(token) != [token]]
     if wrong:
         raise ValueError(f"{path}: not usable as tokens: {wrong}; change the text or the lexicon")
     lines = [BLANK, UNKNOWN, *tokens, SENTENCE_EDGE]

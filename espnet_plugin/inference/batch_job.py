@@ -22,6 +22,7 @@ from espnet2.utils import config_argparse
 from espnet2.utils.types import str2bool, str2triple_str
 
 from espnet_plugin.corpora.strict_parser import make_strict
+from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.tasks.model_fit import build_fitting_model
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
@@ -96,7 +97,7 @@ def read_keys(path: Path) -> list[str]:
     Raises:
         ValueError: if it holds nothing.
     """
-    keys = [line.split(maxsplit=1)[0] for line in path.read_text("utf-8").splitlines() if line]
+    keys = list(read_table(path, allow_empty=True))
     if not keys:
         raise ValueError(f"{path} names no utterance")
     return keys

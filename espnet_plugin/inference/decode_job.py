@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.decode_files import (
     CTM,
     SEARCH,
@@ -82,7 +83,7 @@ class DecodeJob:
 
     def _entry(self, found: Hypothesis) -> ListEntry:
         return ListEntry(
-            words=tuple(self.words.text(found).split()),
+            words=tuple(fields(self.words.text(found))),
             tokens=tuple(self.words.symbols(found)),
             token_int=found.tokens,
             score=found.score,

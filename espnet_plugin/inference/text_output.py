@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.model_frames import frames_from_config
 from espnet_plugin.inference.language_models import label_style
 from espnet_plugin.search import Hypothesis, TimedWord, token_words
@@ -73,7 +74,7 @@ class WordOutput:
         if self._style is None:
             return []
         words = token_words(self.symbols(found), frames, self._style)
-        names = self.text(found).split()
+        names = fields(self.text(found))
         if len(names) != len(words):  # a label that text processing drops
             return [w for w in words if self._style != "phn"]
         pairs = zip(names, words, strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.model_frames import frames_from_config
 from espnet_plugin.inference.batch_job import encode
 from espnet_plugin.inference.text_output import WordOutput
@@ -66,7 +67,7 @@ class WordRecogniser:
             seconds = len(piece) / self.rate
             text = self._words.text(found[0])
             if text and not words:
-                out.append(self._spread(text.split(), seconds))
+                out.append(self._spread(fields(text), seconds))
                 continue
             ends = [min(word.start + word.duration, seconds) for word in words]
             out.append(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.inference.text_output import WordOutput
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis, exact_frames, posteriors, word_confidences
@@ -64,7 +65,7 @@ def _spoken(
     words: WordOutput, found: Sequence[Hypothesis], at: Sequence[int] | None, shift: float
 ) -> list[SpokenWord]:
     timed = words.timed(found[0], found[0].frames if at is None else at)
-    said = [words.text(hypothesis).split() for hypothesis in found]
+    said = [fields(words.text(hypothesis)) for hypothesis in found]
     sure = word_confidences([word.word for word in timed], said, posteriors(found))
     return [
         SpokenWord(w.word, w.first * shift, (w.last - w.first + 1) * shift, confidence)

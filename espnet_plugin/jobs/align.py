@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from espnet_plugin.corpora.text_lines import read_lines
+from espnet_plugin.data.kaldi_files import read_tokens
 from espnet_plugin.data.lexicon import numbered_word
 
 
@@ -86,7 +88,7 @@ def read_prior(args: argparse.Namespace, vocab_size: int) -> torch.Tensor | None
         raise ValueError(
             f"--prior_scale {args.prior_scale} needs --prior_file (made by --prior_only true)"
         )
-    values = [float(line) for line in args.prior_file.read_text("utf-8").split()]
+    values = [float(line) for line in read_lines(args.prior_file)]
     if len(values) != vocab_size:
         raise ValueError(f"{args.prior_file} has {len(values)} numbers for {vocab_size} tokens")
     return torch.tensor(values)
@@ -217,10 +219,8 @@ def align(args: argparse.Namespace) -> None:
 
 def transcripts(args: argparse.Namespace) -> dict[str, list[str]]:
     """Words of every utterance, as the data has them."""
-    from espnet_plugin.data.kaldi_files import read_table
-
     path = next(path for path, name, _ in args.data_path_and_name_and_type if name == "text")
-    return {key: value.split() for key, value in read_table(Path(path)).items()}
+    return read_tokens(Path(path))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,10 +2,12 @@
 
     python -m espnet_plugin.jobs.format_data --data_dir data/train --out_dir dump/raw/org/train
 
-With ``segments``, utterances are cut out of the recordings into FLAC files; without, wav.scp is
-taken as it is; feats.scp passes through and ``feats_dim`` is written. A second call with the
-same input does nothing, an interrupted one continues. Recordings of several channels need Kaldi's
-``reco2file_and_channel``: ``sw02001-B sw02001 B`` cuts from the second channel.
+Commands of wav.scp (`sph2pipe ... |`) are run, once, and other sampling rates resampled; with
+``segments``, utterances are cut out of the recordings. What comes of it are audio files in the
+folder; recordings that are as wanted stay where they are. feats.scp passes through and
+``feats_dim`` is written. A second call with the same input does nothing, an interrupted one
+continues. Recordings of several channels need Kaldi's ``reco2file_and_channel``, ``sw02001-B
+sw02001 B`` for the second channel, or --channel.
 """
 
 from __future__ import annotations
@@ -13,25 +15,36 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.processes import work_through
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.corpora.text_lines import fields
+from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.recordings import (
+    ALL,
+    AUDIO_FORMATS,
+    MEAN,
+    Cut,
+    Outcome,
+    Recording,
+    Wanted,
+    is_command,
+    prepare,
+)
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
 
-#: utterance, recording's file, its channel (-1: the only one), begin, end (seconds; end < 0: to the
-#: end), file to write
-Segment = tuple[str, str, int, float, float, str]
-
 CHANNEL_TABLE = "reco2file_and_channel"
 CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
+CUTS_AT_ONCE = 200  # of one file; a command's are all made at once, since it runs once
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -41,21 +54,37 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out_dir", type=Path, required=True)
     parser.add_argument("--feats_type", choices=("raw", "extracted"), default="raw")
     parser.add_argument("--fs", type=rate_option, default=16000, help="sampling rate wanted, Hz")
+    parser.add_argument("--audio_format", choices=tuple(AUDIO_FORMATS), default="flac")
+    parser.add_argument(
+        "--channel",
+        type=channel_option,
+        default="",
+        help=f"of recordings of several: 1, 2, ..., {MEAN}, or {ALL} of them",
+    )
     parser.add_argument("--nj", type=int, default=1)
     return parser
+
+
+def channel_option(text: str) -> str:
+    """A channel counted from 1, ``mean`` or ``all``; "": not said."""
+    if text in ("", MEAN, ALL) or (text.isdigit() and int(text) > 0):
+        return text
+    raise argparse.ArgumentTypeError(f"expected a number from 1, {MEAN} or {ALL}, got {text!r}")
 
 
 def format_data(args: argparse.Namespace) -> bool:
     """Write the formatted folder; returns whether anything was done.
 
     Raises:
-        ValueError: missing files, piped wav.scp entries, wrong rates, impossible segments.
+        ValueError: missing files, failed commands, channels nobody chose, impossible segments.
     """
     scp = "wav.scp" if args.feats_type == "raw" else "feats.scp"
     read_table(args.data_dir / scp)
     names = (scp, "segments", CHANNEL_TABLE, "text", "utt2spk", "spk2utt")
     inputs = [args.data_dir / name for name in names if (args.data_dir / name).exists()]
-    mark = fingerprint({"fs": args.fs, "type": args.feats_type}, inputs, [])
+    given = {"channel": args.channel, "audio_format": args.audio_format}
+    chosen = {key: value for key, value in given.items() if value not in ("", "flac")}
+    mark = fingerprint({"fs": args.fs, "type": args.feats_type, **chosen}, inputs, [])
     done = args.out_dir / "format.json"
     if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
         return False
@@ -90,54 +119,95 @@ def feature_size(scp: Path) -> int:
 
 
 def _format_audio(args: argparse.Namespace) -> None:
-    recordings = read_table(args.data_dir / "wav.scp")
-    piped = [key for key, value in recordings.items() if value.endswith("|")]
-    if piped:
-        raise ValueError(
-            f"{args.data_dir / 'wav.scp'}: commands instead of files for {some(piped)}; run them "
-            "first and list the audio files they give"
-        )
-    if not (args.data_dir / "segments").exists():
-        _copy(args.data_dir / "wav.scp", args.out_dir / "wav.scp")
-        return
-    segments = list(_segments(args.data_dir, recordings, args.out_dir, args.fs))
-    missing = [segment for segment in segments if not os.path.exists(segment[-1])]
-    with ProcessPoolExecutor(max(1, args.nj)) as pool:
-        work = [(segment, args.fs) for segment in missing]
-        for count, problem in enumerate(pool.map(_cut, work, chunksize=16), 1):
-            if problem:
-                raise ValueError(f"{args.data_dir / 'segments'}: {problem}")
-            if count % 1000 == 0:
-                print(f"{args.data_dir.name}: {count}/{len(missing)} segments cut", flush=True)
-    lines = "".join(f"{segment[0]} {segment[-1]}\n" for segment in sorted(segments))
+    entries = read_table(args.data_dir / "wav.scp")
+    wanted = Wanted(args.fs, args.channel, args.audio_format)
+    cut = (args.data_dir / "segments").exists()
+    recordings = (_segments if cut else _wholes)(args, entries)
+    source = args.data_dir / ("segments" if cut else "wav.scp")
+    rows = {cut.utterance: cut.target for recording in recordings for cut in recording.cuts}
+    rates: Counter[int] = Counter()
+
+    def take(found: Outcome) -> None:
+        if found.problem:
+            raise ValueError(f"{source}: recording {found.name}: {found.problem}")
+        if found.kept:
+            rows[found.name] = entries[found.name]
+        elif found.rate:
+            rates[found.rate] += 1
+
+    if cut:
+        recordings = [r for r in recordings if any(not os.path.exists(c.target) for c in r.cuts)]
+    work = [(recording, wanted) for part in recordings for recording in _parts(part)]
+    if work:
+        work_through(prepare, work, args.nj, take, f"{args.data_dir.name}: recordings")
+    _tell_rates(rates, args.fs, source)
+    lines = "".join(f"{key} {rows[key]}\n" for key in sorted(rows))
     write_atomically(args.out_dir / "wav.scp", lines)
 
 
-def _segments(data: Path, recordings: dict[str, str], out: Path, fs: int) -> Iterator[Segment]:
-    path = data / "segments"
-    channels = _channels(data / CHANNEL_TABLE)
+def _tell_rates(rates: Mapping[int, int], fs: int, source: Path) -> None:
+    """One line for each rate that was resampled."""
+    for rate, count in sorted(rates.items()):
+        if rate > fs:
+            logging.info("%s: resampled from %d Hz to %d Hz: %d pieces", source, rate, fs, count)
+        elif rate < fs:
+            logging.warning(
+                "%s: upsampled from %d Hz to %d Hz: %d pieces, with nothing above %d Hz in them; "
+                "where all data is so, give --fs %d", source, rate, fs, count, rate // 2, rate,
+            )  # fmt: skip
+
+
+def _parts(recording: Recording) -> Iterator[Recording]:
+    """Portions of a recording's cuts, so that a long one keeps several processes busy."""
+    size = len(recording.cuts) if is_command(recording.entry) else CUTS_AT_ONCE
+    for first in range(0, len(recording.cuts), size):
+        cuts = recording.cuts[first : first + size]
+        yield Recording(recording.name, recording.entry, recording.channel, cuts, recording.whole)
+
+
+def _target(args: argparse.Namespace, folder: str, utterance: str, content: str) -> str:
+    """File of an utterance; its name tells what it holds, lest it pass for its former self."""
+    if args.channel:
+        content += f" of {args.channel}"
+    mark = hashlib.sha256(content.encode()).hexdigest()
+    name = f"{utterance}.{mark[:8]}.{args.audio_format}".replace("/", "_")
+    # Folders of a thousand files or so stay manageable for every file system.
+    return str(args.out_dir / "audio" / (folder[:40].replace("/", "_") or mark[:2]) / name)
+
+
+def _wholes(args: argparse.Namespace, entries: Mapping[str, str]) -> list[Recording]:
+    channels = _channels(args.data_dir / CHANNEL_TABLE)
+    found = []
+    for name, entry in entries.items():
+        channel = channels.get(name)
+        target = _target(args, "", name, f"{entry} {channel} {args.fs}")
+        found.append(Recording(name, entry, channel, (Cut(name, 0.0, -1.0, target),), whole=True))
+    return found
+
+
+def _segments(args: argparse.Namespace, entries: Mapping[str, str]) -> list[Recording]:
+    path, cuts = args.data_dir / "segments", dict[str, list[Cut]]()
+    channels = _channels(args.data_dir / CHANNEL_TABLE)
     for key, value in read_table(path).items():
-        fields = value.split()
+        columns = fields(value)
         try:
-            recording, begin, end = fields[0], float(fields[1]), float(fields[2])
+            recording, begin, end = columns[0], float(columns[1]), float(columns[2])
         except (IndexError, ValueError):
             raise ValueError(
                 f"{path}: utterance {key}: expected 'recording begin end', found {value!r}"
             ) from None
-        if recording not in recordings:
+        if recording not in entries:
             raise ValueError(
-                f"{path}: utterance {key}: recording {recording} is not in {data / 'wav.scp'}"
+                f"{path}: utterance {key}: recording {recording} is not in "
+                f"{args.data_dir / 'wav.scp'}"
             )
         if begin < 0 or 0 <= end <= begin:
             raise ValueError(f"{path}: utterance {key}: impossible times {begin} to {end}")
-        # The name tells what was cut, so that a changed segment is not taken for its former self.
-        channel = channels.get(recording, 0)
-        side = f" {channel}" if channels else ""
-        content = f"{recordings[recording]}{side} {begin} {end} {fs}"
-        name = f"{key}.{hashlib.sha256(content.encode()).hexdigest()[:8]}.flac"
-        # Folders of a thousand files or so stay manageable for every file system.
-        target = out / "audio" / recording[:40].replace("/", "_") / name
-        yield key, recordings[recording], channel if channels else -1, begin, end, str(target)
+        side = f" {channels.get(recording, 0)}" if channels else ""
+        content = f"{entries[recording]}{side} {begin} {end} {args.fs}"
+        target = _target(args, recording, key, content)
+        cuts.setdefault(recording, []).append(Cut(key, begin, end, target))
+    return [Recording(r, entries[r], channels.get(r), tuple(c)) for r, c in cuts.items()]
 
 
 def _channels(path: Path) -> dict[str, int]:
@@ -150,7 +220,7 @@ def _channels(path: Path) -> dict[str, int]:
         return {}
     channels = {}
     for recording, value in read_table(path).items():
-        channel = value.split()[-1] if value else ""
+        channel = fields(value)[-1] if value else ""
         if channel not in CHANNELS:
             raise ValueError(
                 f"{path}: recording {recording}: expected 'file channel' with channel A, B, 1 or "
@@ -158,39 +228,6 @@ def _channels(path: Path) -> dict[str, int]:
             )
         channels[recording] = CHANNELS[channel]
     return channels
-
-
-def _cut(work: tuple[Segment, int]) -> str | None:
-    """Cut one segment; returns what is wrong, or None."""
-    import soundfile  # type: ignore[import-untyped,unused-ignore]
-
-    (key, source, channel, begin, end, target), fs = work
-    try:
-        with soundfile.SoundFile(source) as audio:
-            if audio.samplerate != fs:
-                return (
-                    f"utterance {key}: {source} has {audio.samplerate} Hz, wanted {fs}; resample "
-                    "the audio or give --fs"
-                )
-            if max(channel, 0) >= audio.channels or (channel < 0 and audio.channels > 1):
-                return (
-                    f"utterance {key}: {source} has {audio.channels} channel(s); {CHANNEL_TABLE} "
-                    "has to say which one of them each recording is"
-                )
-            first = round(begin * fs)
-            last = audio.frames if end < 0 else min(round(end * fs), audio.frames)
-            if first >= last:
-                return f"utterance {key}: nothing between {begin} s and {end} s of {source}"
-            audio.seek(first)
-            samples = audio.read(last - first, dtype="int16", always_2d=True)[:, max(channel, 0)]
-    except (OSError, soundfile.LibsndfileError) as error:
-        return f"utterance {key}: cannot read {source}: {error}"
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    soundfile.write(partial, samples, fs, format="FLAC", subtype="PCM_16")
-    os.replace(partial, path)
-    return None
 
 
 def _copy(source: Path, target: Path) -> None:

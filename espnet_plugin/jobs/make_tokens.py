@@ -21,6 +21,7 @@ from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.corpora.text_lines import fields, single_spaced
 from espnet_plugin.data.g2p import PROVIDERS, load_g2p
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon, write_lexicon
@@ -58,8 +59,7 @@ def main(cmd: list[str] | None = None) -> int:
 def make_tokens(args: argparse.Namespace) -> Path:
     """Write what was asked for; return the path of the token list."""
     texts = [text for path in args.text for text in read_table(path).values()]
-    # ESPnet splits a transcript at any white space and joins it with single spaces
-    texts = [" ".join(text.split()) for text in texts]
+    texts = [single_spaced(text) for text in texts]
     if args.token_type == "char":
         folder, tokens = args.out_dir / "char", character_tokens(texts)
     elif args.token_type == "bpe":
@@ -68,10 +68,10 @@ def make_tokens(args: argparse.Namespace) -> Path:
     else:
         folder = args.out_dir / "phn"
         others = [text for path in args.other_text for text in read_table(path).values()]
-        lexicon = _complete_lexicon(args, {w for text in texts + others for w in text.split()})
+        lexicon = _complete_lexicon(args, {w for text in texts + others for w in fields(text)})
         tokens = lexicon.label_set
         write_lexicon(folder / "lexicon.txt", lexicon)
-        counts = Counter(word for text in texts for word in text.split())
+        counts = Counter(word for text in texts for word in fields(text))
         write_table(folder / WORD_COUNTS, {word: str(count) for word, count in counts.items()})
     write_token_list(folder / "tokens.txt", tokens)
     written: Path = folder / "tokens.txt"

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.text_lines import fields
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of the job."""
@@ -85,7 +87,7 @@ def reference_words(args: argparse.Namespace, numbered: bool) -> dict[str, list[
     if not paths:
         raise ValueError("N-best lists need the text: --data_path_and_name_and_type F,text,text")
     table = read_table(Path(paths[0]))
-    words = {key: text.split() for key, text in table.items()}
+    words = {key: fields(text) for key, text in table.items()}
     if not numbered:
         return words
     return {key: [split_variant(word)[0] for word in row] for key, row in words.items()}

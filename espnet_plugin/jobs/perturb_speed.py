@@ -14,25 +14,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import require_space
 from espnet_plugin.corpora.kaldi_dir import write_data_dir
+from espnet_plugin.corpora.processes import work_through
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.data.recordings import write_audio
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
 
-_SAY_EVERY = 30.0  # seconds
 _FLAC_SHARE = 0.6  # of 16-bit samples; speech is usually smaller
 
 
@@ -115,17 +113,13 @@ def _make(copies: Sequence[Copy], args: argparse.Namespace) -> None:
         ValueError: a recording cannot be used, or the disk is too full.
     """
     require_space(args.out_dir, sum(_expected_size(copies)), "speed perturbation")
-    began = said = time.monotonic()
-    with ProcessPoolExecutor(max(1, args.nj)) as pool:
-        for count, problem in enumerate(pool.map(_resample, copies, chunksize=16), 1):
-            if problem:
-                raise ValueError(f"{args.data_dir / 'wav.scp'}: {problem}")
-            if (now := time.monotonic()) - said > _SAY_EVERY:
-                said = now
-                left = (now - began) / count * (len(copies) - count)
-                logging.info(
-                    "%s: %d of %d copies, %.0f s to go", args.out_dir, count, len(copies), left
-                )
+
+    def take(problem: str | None) -> None:
+        if problem:
+            raise ValueError(f"{args.data_dir / 'wav.scp'}: {problem}")
+
+    if copies:
+        work_through(_resample, copies, args.nj, take, f"{args.out_dir}: copies")
 
 
 def _expected_size(copies: Sequence[Copy]) -> Iterator[int]:
@@ -151,11 +145,7 @@ def _resample(copy: Copy) -> str | None:
     if rate != copy.rate:
         return f"{copy.source} has {rate} Hz, wanted {copy.rate}; resample the audio or give --fs"
     faster = soxr.resample(samples, rate * copy.factor, rate)
-    path = Path(copy.target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    soundfile.write(partial, faster, rate, format="FLAC", subtype="PCM_16")
-    os.replace(partial, path)
+    write_audio(Path(copy.target), faster, rate)
     return None
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.pipeline.launch.console import report_user_errors
 from espnet_plugin.scoring.decode_dirs import find_decodings
@@ -88,7 +89,7 @@ def _score(
             subset: score_by_nist(stm.part(recordings), texts, glm, folder / subset, hubscr)
             for subset, recordings in parts.items()
         }
-    rules = Rules.parse(glm.read_text(encoding="utf-8"), str(glm))
+    rules = Rules.parse("\n".join(read_lines(glm)), str(glm))
     counts = score_segments(stm, texts, rules)
     recording = {segment.name: segment.recording for segment in stm.segments}
     return {
@@ -101,7 +102,7 @@ def _read_stm(data_dir: Path) -> Stm:
     path = data_dir / "stm"
     if not path.is_file():
         raise ValueError(f"{path}: missing; Hub5 scoring needs the references of NIST")
-    return parse_stm(path.read_text(encoding="utf-8"), str(path))
+    return parse_stm("\n".join(read_lines(path)), str(path))
 
 
 def _hypotheses(path: Path, stm: Stm) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.pipeline.launch.console import run_command, show
+from espnet_plugin.pipeline.plan.command_line import add_cmd_options
 from espnet_plugin.pipeline.steps.lm_training import LmTraining, train_lm
 
 
@@ -32,7 +33,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token_list", type=Path, required=True, help="the transducer's")
     parser.add_argument("--bpemodel", type=Path)
     parser.add_argument("--lexicon", type=Path, help="for phn: the one that make_tokens wrote")
+    parser.add_argument(
+        "--lm_args", type=shlex.split, default=[], metavar='"..."', help="more of ESPnet's lm_train"
+    )
+    parser.add_argument("--lm_fold_length", type=int, default=150, help="for batch_type folded")
     parser.add_argument("--ngpu", type=int, default=0)
+    parser.add_argument("--num_nodes", type=int, default=1)
+    add_cmd_options(parser)
     parser.add_argument("--python", default=shlex.quote(sys.executable))
     return parser
 
@@ -48,7 +55,12 @@ def main(cmd: Sequence[str] | None = None) -> int:
         token_list=args.token_list,
         bpemodel=args.bpemodel,
         lexicon=args.lexicon,
+        arguments=tuple(args.lm_args),
+        fold_length=args.lm_fold_length,
         ngpu=args.ngpu,
+        num_nodes=args.num_nodes,
+        train_cmd=args.train_cmd,
+        cuda_cmd=args.cuda_cmd,
         python=args.python,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from espnet_plugin.corpora.text_lines import fields, single_spaced
 from espnet_plugin.search.levenshtein import levenshtein
 
 WORD_END = "#"  # end-of-word mark of phoneme labels (method.md, "Model")
@@ -25,7 +26,7 @@ def join_tokens(tokens: list[str]) -> str:
             words.append(".".join(word))
         return " ".join(words)
     text = "".join(" " if token == "<space>" else token for token in tokens)
-    return " ".join(text.replace("▁", " ").split())
+    return single_spaced(text.replace("▁", " "))
 
 
 class ErrorRates:
@@ -55,4 +56,4 @@ class ErrorRates:
         return {"cer": (label_errors, labels), "wer": (word_errors, words)}
 
     def _words(self, tokens: list[int]) -> list[str]:
-        return join_tokens([self.token_list[token] for token in tokens]).split()
+        return fields(join_tokens([self.token_list[token] for token in tokens]))

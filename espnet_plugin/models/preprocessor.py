@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from espnet2.train.preprocessor import CommonPreprocessor
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.lexicon import mark_word_end, read_lexicon
 from espnet_plugin.models.variants import pack_variants
 
@@ -36,7 +37,7 @@ class LexiconPreprocessor(CommonPreprocessor):
 
     def _text_process(self, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
         if isinstance(data.get(self.text_name), str):
-            words = str(data[self.text_name]).split()
+            words = fields(str(data[self.text_name]))
             data[self.text_name] = " ".join(self.lexicon.labels(words))
             if self.variants:
                 data["variants"] = self._packed_variants(words)

@@ -38,7 +38,7 @@ class Wishes:
         dump_copies: how often they are written to ``dumpdir`` (segments cut out, other speeds).
         ngpu, num_nodes, nj: as the pipeline has them.
         num_workers: processes of a training's data loader.
-        cmd, train_cmd: ``local`` or Kaldi-style commands.
+        train_cmd, cuda_cmd, decode_cmd: ``local`` or Kaldi-style commands.
         files: that later steps read; tools, packages: programs and Python packages they call.
         parameters: of the model, as far as known.
         training_bytes: memory of training, where a probe measured it.
@@ -56,8 +56,9 @@ class Wishes:
     num_nodes: int = 1
     nj: int = 1
     num_workers: int = 0
-    cmd: str = "local"
     train_cmd: str = "local"
+    cuda_cmd: str = "local"
+    decode_cmd: str = "local"
     files: Sequence[Path] = ()
     tools: Sequence[str] = ()
     packages: Sequence[str] = ()

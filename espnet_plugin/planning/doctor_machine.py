@@ -46,12 +46,12 @@ def machine_checks(wishes: Wishes) -> Iterator[Check]:
         yield shared_memory(Path("/dev/shm"))
     if wishes.ngpu:
         yield from gpu_checks(wishes)
-    for option, command in (("--cmd", wishes.cmd), ("--train_cmd", wishes.train_cmd)):
-        yield from submission(option, command)
-    script = Path(shlex.split(wishes.train_cmd)[0]).name
+    for name in ("train_cmd", "cuda_cmd", "decode_cmd"):
+        yield from submission(f"--{name}", getattr(wishes, name))
+    script = Path(shlex.split(wishes.cuda_cmd)[0]).name
     if wishes.num_nodes > 1 and script in _ONE_MACHINE:
-        found = f"--num_nodes {wishes.num_nodes}, but --train_cmd {script} serves one machine"
-        remedy = "give --train_cmd slurm.pl (srun), or another one where mpirun reaches the nodes"
+        found = f"--num_nodes {wishes.num_nodes}, but --cuda_cmd {script} serves one machine"
+        remedy = "give --cuda_cmd slurm.pl (srun), or another one where mpirun reaches the nodes"
         yield Check("nodes", FAILED, found, remedy)
 
 
@@ -60,7 +60,7 @@ def cores(wishes: Wishes) -> Check:
     count = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    if wishes.cmd == "local" and wishes.nj > count:
+    if wishes.decode_cmd == "local" and wishes.nj > count:
         return Check("cores", WARNING, f"{count}, for --nj {wishes.nj}", f"give --nj {count}")
     return Check("cores", OK, f"{count}, for --nj {wishes.nj}")
 
@@ -69,9 +69,9 @@ def memory(wishes: Wishes) -> Check:
     """Free memory against what jobs and training need."""
     total, free = memory_total(), memory_available()
     need = float(ESPNET_BYTES)
-    if wishes.cmd == "local":  # jobs share the import, but each loads a model
+    if wishes.decode_cmd == "local":  # jobs share the import, but each loads a model
         need += wishes.nj * 4.0 * (wishes.parameters or 0)
-    if wishes.train_cmd == "local" and not wishes.ngpu:
+    if wishes.cuda_cmd == "local" and not wishes.ngpu:
         need = max(need, ESPNET_BYTES + (wishes.training_bytes or _model_bytes(wishes)))
     found = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free, needs about {need / GIB:.1f}"
     if need > total:
@@ -155,8 +155,8 @@ def shared_memory(folder: Path) -> Check:
 
 def gpu_checks(wishes: Wishes) -> Iterator[Check]:
     """GPUs, driver and torch's CUDA against what training wants of this machine."""
-    if wishes.train_cmd != "local":
-        yield Check("GPU", NOTE, f"training runs through {wishes.train_cmd!r}: not looked at here",
+    if wishes.cuda_cmd != "local":
+        yield Check("GPU", NOTE, f"training runs through {wishes.cuda_cmd!r}: not looked at here",
                     "call doctor there as well")  # fmt: skip
         return
     found = gpus()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.token_list import write_token_list
-from espnet_plugin.pipeline.launch.commands import program, stage_config
+from espnet_plugin.pipeline.launch.commands import program, stage_config, submitted
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
@@ -37,7 +36,7 @@ def run_probe(
 ) -> Probe:
     """Measure ``steps`` training steps of every stage on this machine's CPU or first GPU.
 
-    With a job submission command (``train_cmd``) the probe runs where training would. A result
+    With a job submission command (``cuda_cmd``) the probe runs where training would. A result
     for the very same configurations and batches is used again.
 
     Args:
@@ -76,12 +75,10 @@ def run_probe(
 
 def _start(spec: Path, log: Path, options: RunOptions) -> None:
     """Run the probe to its end, here or through the command that training goes through."""
-    command = [*program(options, "step_probe"), str(spec)]
-    console = log
-    if options.train_cmd != "local":
-        gpu = ["--gpu", "1"] if options.ngpu else []
-        command = [*shlex.split(options.train_cmd), *gpu, str(log), *command]
-        console = log.with_name("submit.log")
+    cmd = options.cuda_cmd
+    if cmd != "local" and options.ngpu:
+        cmd += " --gpu 1"
+    command, console = submitted([*program(options, "step_probe"), str(spec)], cmd, log)
     threads = options.train_threads
     environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     status = wait_all([start(command, console, environment)], lambda: None)[0]

@@ -13,6 +13,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from espnet_plugin.corpora.text_lines import SPACES, single_spaced
+
 _REGION = re.compile(r'^;;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
 _RULE = re.compile(r"^(?P<source>.*?)=>(?P<rest>.*)$")
 _CONTEXT = re.compile(r"/(?P<left>[^/]*?)__?(?P<right>[^/]*)$")
@@ -38,7 +40,7 @@ class MappingRules:
 
     def apply(self, text: str) -> str:
         """Map an upper-case text."""
-        text = f" {' '.join(text.split())} "
+        text = f" {single_spaced(text)} "
         written: list[str] = []
         at = 0
         while at < len(text):
@@ -55,7 +57,7 @@ class MappingRules:
             else:
                 written.append(text[at])
                 at += 1
-        return " ".join("".join(written).split())
+        return single_spaced("".join(written))
 
 
 def parse_glm(text: str, source: str, kinds: Collection[str] = ()) -> MappingRules:
@@ -72,11 +74,11 @@ def parse_glm(text: str, source: str, kinds: Collection[str] = ()) -> MappingRul
     """
     rules = []
     applies = True
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if match := _REGION.match(line):
             pattern = re.compile(match[1].lower())
             applies = any(pattern.search(kind) for kind in kinds)
-        line = line.split(";;")[0].strip()
+        line = line.split(";;")[0].strip(SPACES)
         if line.startswith("*"):
             if re.match(r"\*\s*format\b", line, re.IGNORECASE) and "NIST1" not in line:
                 raise ValueError(f"{source}:{number}: format NIST1 is needed, not {line!r}")
@@ -98,7 +100,7 @@ def _parse_rule(line: str, where: str) -> Rule:
 
 def _bare(text: str) -> str:
     """What stands between the brackets or quotation marks, in upper case."""
-    text = text.strip()
+    text = text.strip(SPACES)
     if len(text) > 1 and (text[0], text[-1]) in (("[", "]"), ('"', '"')):
         text = text[1:-1]
     return text.upper()

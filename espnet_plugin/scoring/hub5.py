@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.glm import MappingRules, parse_glm
 from espnet_plugin.scoring.stm import Stm
@@ -87,7 +88,7 @@ def score_segments(stm: Stm, texts: Mapping[str, str], rules: Rules) -> dict[str
     for segment in stm.segments:
         if segment.ignored:
             continue
-        words = scored_words(texts.get(segment.name, "").split())
+        words = scored_words(fields(texts.get(segment.name, "")))
         # A line a word, as in a CTM file: no rule of several words applies to hypotheses.
         mapped = " ".join(_split(rules.hypothesis.apply(word)) for word in words)
         reference = re.sub(r"([()])", r" \1 ", segment.text.upper())

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.scoring.edit_distance import Counts
 from espnet_plugin.scoring.hub5 import scored_words
 from espnet_plugin.scoring.stm import Stm
@@ -46,7 +47,7 @@ def ctm_lines(stm: Stm, texts: Mapping[str, str]) -> Iterator[str]:
     segment, which the decoding knows already; better times could not change a count.
     """
     for segment in stm.segments:
-        words = scored_words(texts.get(segment.name, "").split())
+        words = scored_words(fields(texts.get(segment.name, "")))
         if segment.ignored or not words:
             continue
         step = (segment.end - segment.begin) / len(words)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_integers, some
 from espnet_plugin.data.lexicon import WORD_END, Lexicon, Pronunciation, read_lexicon
 from espnet_plugin.scoring.edit_distance import distances
@@ -60,7 +61,7 @@ class PhonemeWords:
 
     def __call__(self, labels: str) -> str:
         """Labels, separated by spaces, to words, separated by spaces."""
-        return " ".join(self.word(part) for part in split_words(labels.split()))
+        return " ".join(self.word(part) for part in split_words(fields(labels)))
 
     def word(self, pronunciation: Pronunciation) -> str:
         """The word of this pronunciation (without mark), or of the nearest one there is."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lexicon import Lexicon
 from espnet_plugin.data.text_units import Tokenizer, characters
@@ -73,13 +74,13 @@ def score_set(
             len(words.skipped),
         )
     jobs: dict[str, tuple[Transcripts, Tokenizer]] = {
-        "WER": (words, str.split),
+        "WER": (words, fields),
         "CER": (words, characters),
     }
     if lexicon is not None:
         labels = _label_transcripts(words, decode_dir / "token", lexicon)
         if labels is not None:
-            jobs["TER"] = (labels, str.split)
+            jobs["TER"] = (labels, fields)
     elif tokenize is not None:
         jobs["TER"] = (words, tokenize)
     return {
@@ -92,12 +93,12 @@ def _label_transcripts(
     words: Transcripts, hypothesis: Path, lexicon: Lexicon
 ) -> Transcripts | None:
     """Both sides as phoneme labels; None if the lexicon lacks a word of the references."""
-    missing = lexicon.missing(w for text in words.references.values() for w in text.split())
+    missing = lexicon.missing(w for text in words.references.values() for w in fields(text))
     if missing:
         logging.warning("no TER: the lexicon lacks words of the references: %s", some(missing))
         return None
     decoded = read_table(hypothesis, allow_empty=True)
     references = {
-        key: " ".join(lexicon.labels(text.split())) for key, text in words.references.items()
+        key: " ".join(lexicon.labels(fields(text))) for key, text in words.references.items()
     }
     return Transcripts(references, {key: decoded.get(key, "") for key in references}, words.skipped)

@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from espnet_plugin.corpora.text_lines import SPACES, fields, single_spaced
+
 IGNORED = "IGNORE_TIME_SEGMENT_"
 
 _CHANNELS = {"1": "A", "2": "B", "A": "A", "B": "B", "a": "A", "b": "B"}
+_COLUMN = re.compile(f"[{SPACES}]+")
 _LABELS = re.compile(r"<[^<>\s]*>")
 _ASIDE = re.compile(r"<[BE]_ASIDE>", re.IGNORECASE)
 
@@ -88,16 +91,16 @@ def parse_stm(text: str, source: str) -> Stm:
         ValueError: a line that is no segment; `source` names the file in the message.
     """
     comments, segments = [], []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.startswith(";;"):
             comments.append(line.rstrip())
-        elif line.strip() and "inter_segment_gap" not in line:
+        elif fields(line) and "inter_segment_gap" not in line:
             segments.append(_parse_line(line, f"{source}:{number}"))
     return Stm(tuple(comments), tuple(segments))
 
 
 def _parse_line(line: str, where: str) -> StmSegment:
-    columns = line.split(None, 5)
+    columns = _COLUMN.split(line.strip(SPACES), 5)
     try:
         begin, end = float(columns[3]), float(columns[4])
         channel = _CHANNELS[columns[1]]
@@ -108,10 +111,10 @@ def _parse_line(line: str, where: str) -> StmSegment:
         ) from None
     if not 0 <= begin < end:
         raise ValueError(f"{where}: impossible times {begin} to {end}")
-    rest = columns[5].strip() if len(columns) > 5 else ""
+    rest = columns[5] if len(columns) > 5 else ""
     labels = _LABELS.match(rest)
     text = rest[labels.end() :] if labels else rest
-    text = " ".join(_ASIDE.sub(" ", text).replace("((", "(").replace("))", ")").split())
+    text = single_spaced(_ASIDE.sub(" ", text).replace("((", "(").replace("))", ")"))
     return StmSegment(
         columns[0], channel, columns[2], begin, end, labels[0] if labels else "", text
     )
@@ -128,5 +131,5 @@ def plain_reference(text: str) -> str:
     """
     text = re.sub(r"\{([^{}/]*)(?:/[^{}]*)?\}", r"\1", text.lower())
     text = re.sub(r"<[^<>]*>", " ", text)
-    words = text.replace("(", " ").replace(")", " ").split()
+    words = fields(text.replace("(", " ").replace(")", " "))
     return " ".join(word for word in words if word[0] not in "%@")

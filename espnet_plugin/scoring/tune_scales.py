@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.lm_spec import LmSpec, lm_options, lm_specs
 from espnet_plugin.data.nbest_lists import read_pooled, read_settings
@@ -123,7 +124,7 @@ def _points(
     ]  # fmt: skip
     points = search_scales(
         nbest,
-        [references[utt].split() for utt in entries],
+        [fields(references[utt]) for utt in entries],
         lm_grid,
         ilm_grid,
         units=lambda h: h.words,

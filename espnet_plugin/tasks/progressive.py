@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_plugin.corpora.strict_parser import make_strict
+from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.models.criteria import (
     Criterion,
     CTCCriterion,
@@ -103,6 +105,7 @@ class ProgressiveASRTask(ASRTask):
         Raises:
             ValueError: a loss is given for a model that has its own.
         """
+        read_labels(args)
         model = super().build_model(args)
         loss = getattr(args, "loss", None) or "full_sum"
         if not isinstance(model, ProgressiveTransducerModel) and loss != "full_sum":
@@ -138,6 +141,16 @@ class ProgressiveASRTask(ASRTask):
         if value is not None:
             clip_elements(optimizers, value)
         return optimizers
+
+
+def read_labels(args: argparse.Namespace) -> None:
+    """Read the token list in ESPnet's place, which takes every Unicode space off a label's end.
+
+    Raises:
+        ValueError: see `read_token_list`.
+    """
+    if isinstance(args.token_list, str):
+        args.token_list = read_token_list(Path(args.token_list))
 
 
 def build_criterion(args: argparse.Namespace) -> Criterion:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,68 +9,16 @@ import pytest
 
 from espnet_plugin.data.lm_spec import WORD_ARPA
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
-
-TEMPLATE = Path(__file__).parents[2] / "egs2/TEMPLATE/asr1"
-SETS = ["--train_set", "tr", "--valid_set", "dev", "--test_sets", "t1 t2"]
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    """A corpus of three sets with wav.scp, and a `python` that only writes down its arguments."""
-    for name in ("tr", "dev", "t1", "t2"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "wav.scp").write_text("u u.wav\n")
-        for folder in ("dump/raw/org", "dump/extracted/org"):
-            (tmp_path / folder / name).mkdir(parents=True)
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf/train_progressive.yaml").write_text("train_stages: {}\n")
-    shutil.copy(TEMPLATE / "progressive.sh", tmp_path)
-    stub = tmp_path / "python"
-    stub.write_text(
-        '#!/bin/bash\nprintf "%s\\n" "$*" >>calls\n[[ "$*" != *"$FAIL_AT"* ]] || exit 2\n'
-    )
-    stub.chmod(0o755)
-    return tmp_path
-
-
-def call(
-    recipe: Path, *options: str, fail_at: str = "nothing", everything: bool = False
-) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
-    """Run progressive.sh; returns the result and the programs called, with their arguments."""
-    calls = recipe / "calls"
-    calls.unlink(missing_ok=True)
-    result = subprocess.run(
-        [
-            "bash",
-            "progressive.sh",
-            *options,
-            "--python",
-            str(recipe / "python"),
-            "--preload",
-            "false",
-        ],
-        cwd=recipe,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "FAIL_AT": fail_at},
-    )
-    lines = calls.read_text().splitlines() if calls.exists() else []
-    programs = [line.removeprefix("-m espnet_plugin ").split() for line in lines]
-    # doctor and plan come before everything else and before training; they have their own test
-    return result, [p for p in programs if everything or p[0] not in ("doctor", "plan")]
-
-
-def option(call: list[str], name: str) -> str:
-    return call[call.index(name) + 1]
+from tests.recipes.stub_recipe import SETS, TEMPLATE, call, option
 
 
 def test_all_steps_in_order(recipe: Path) -> None:
     result, calls = call(recipe, *SETS)
     assert result.returncode == 0, result.stderr
     assert [c[0] for c in calls] == [
+        "show_config",
         *["format_data"] * 4,
         "make_tokens",
-        "show_config",
         "check_sets",
         "collect_stats",
         "train",
@@ -107,7 +53,7 @@ def test_doctor_comes_first_and_plan_before_training(recipe: Path) -> None:
     result, calls = call(recipe, *SETS, fail_at="doctor", everything=True)
     assert result.returncode == 2 and len(calls) == 1 and "--skip_doctor true" in result.stderr
     _, calls = call(recipe, *SETS, "--skip_doctor", "true", fail_at="doctor", everything=True)
-    assert calls[0][0] == "format_data"
+    assert calls[0][0] == "show_config"
 
 
 def test_stage_and_stop_stage_and_skips(recipe: Path) -> None:
@@ -129,11 +75,13 @@ def test_stage_arguments_and_resources_go_through(recipe: Path) -> None:
     stub = recipe / "python"
     stub.write_text('#!/bin/bash\nprintf "<%s>" "$@" >calls\n')
     call(recipe, *SETS, "--stage", "6", "--stop_stage", "6", "--viterbi_args",
-         "--max_epoch 3 --optim_conf lr=1", "--second_args", "--x 1", "--cmd", "slurm.pl --mem 4G",
-         "--ngpu", "2", "--rerun_stale", "true")  # fmt: skip
+         "--max_epoch 3 --optim_conf lr=1", "--second_args", "--x 1", "--train_cmd", "a.pl",
+         "--decode_cmd", "slurm.pl --mem 4G", "--cuda_cmd", "local", "--ngpu", "2",
+         "--rerun_stale", "true")  # fmt: skip
     text = (recipe / "calls").read_text()
     assert "<--viterbi_args><--max_epoch 3 --optim_conf lr=1><--second_args><--x 1>" in text
-    assert "<--cmd><slurm.pl --mem 4G>" in text and "<--ngpu><2>" in text
+    assert "<--train_cmd><a.pl><--cuda_cmd><local><--decode_cmd><slurm.pl --mem 4G>" in text
+    assert "<--ngpu><2>" in text
     assert "<--rerun_stale><true>" in text
 
 

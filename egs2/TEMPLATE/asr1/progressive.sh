@@ -27,6 +27,9 @@ Data
   --local_data_opts "..."      options of local/data.sh, quoted as in a shell
   --feats_type auto|raw|extracted          auto: raw where there is a wav.scp, else feats.scp
   --fs RATE                    sampling rate of raw audio, such as 16000 or 16k (16000)
+                               other rates are resampled, commands in wav.scp run, in step 2
+  --audio_format flac|wav      of files made there (flac)
+  --channel N|mean|all         of recordings of several that reco2file_and_channel does not name
   --speed_perturb_factors "0.9 1.0 1.1"    train on copies at these speeds: <train_set>_sp (none)
   --max_skipped SHARE          more unusable utterances than this are an error (0.5)
 Labels
@@ -69,7 +72,8 @@ Decoding
 Resources
   --ngpu N (0)   --num_nodes N (1)   --nj N (cores)   --inference_nj N (nj)
   --gpu_inference true|false (false)   --train_threads N (the environment's OMP_NUM_THREADS)
-  --cmd, --train_cmd "..."     local, or Kaldi-style: "slurm.pl --mem 4G" (cmd.sh)
+  --train_cmd, --cuda_cmd, --decode_cmd "..."    what starts statistics; training; alignment, N-best
+                               lists and decoding: local, or "slurm.pl --mem 4G" (cmd.sh)
   --dumpdir DIR (dump)   --expdir DIR (exp)   --python PROGRAM (python3)
   --train_hours N              hours of training data, for doctor's disk space (not checked)
   --dump_copies N              how often they will be in the dump folder; 0: audio stays put (1)
@@ -95,6 +99,8 @@ test_sets=
 local_data_opts=
 feats_type=auto
 fs=16000
+audio_format=flac
+channel=
 speed_perturb_factors=
 max_skipped=0.5
 token_type=char
@@ -137,8 +143,9 @@ nj=$(nproc)
 inference_nj=
 gpu_inference=false
 train_threads=
-cmd=
 train_cmd=
+cuda_cmd=
+decode_cmd=
 dumpdir=dump
 expdir=exp
 python=python3
@@ -170,6 +177,7 @@ while [ $# -gt 0 ]; do
     name=${name//-/_}
     case "${name}" in
         help_message | stage_args | by_user | log | die | option | name | value) die "no option --${name}" ;;
+        cmd) die "--cmd: the names are ESPnet's: --train_cmd, --cuda_cmd, --decode_cmd (cmd.sh)" ;;
         *_args) stage_args+=("--${name}" "${value}") ;;
         *[!a-z0-9_]*) die "unknown option --${name} (--help lists them)" ;;
         *)
@@ -189,10 +197,27 @@ if [ -f ./path.sh ]; then
     . ./path.sh
 fi
 if [ -f ./cmd.sh ]; then
-    given_cmd=${cmd} given_train_cmd=${train_cmd}
+    given=("${train_cmd}" "${cuda_cmd}" "${decode_cmd}")
+    unset -v cmd
     # shellcheck source=/dev/null
-    . ./cmd.sh
-    cmd=${given_cmd:-${cmd:-local}} train_cmd=${given_train_cmd:-${train_cmd:-local}}
+    . ./cmd.sh || die "cmd.sh ended with an error (see above)"
+    [ -z "${cmd-}" ] || die "cmd.sh sets cmd=${cmd}: the names are train_cmd, cuda_cmd, decode_cmd"
+    train_cmd=${given[0]:-${train_cmd}} cuda_cmd=${given[1]:-${cuda_cmd}}
+    decode_cmd=${given[2]:-${decode_cmd}}
+fi
+commands=()
+for name in train_cmd cuda_cmd decode_cmd; do
+    case "${!name}" in
+        run.pl) printf -v "${name}" local ;; # which is what it means
+        '') [ -z "${train_cmd}${cuda_cmd}${decode_cmd}" ] || die "${name} is not set, others are:" \
+            "set all of train_cmd, cuda_cmd and decode_cmd, in cmd.sh or as options" ;;
+    esac
+    commands+=("--${name}" "${!name:-local}")
+done
+all_local=true
+if [ "${commands[*]}" != "--train_cmd local --cuda_cmd local --decode_cmd local" ]; then
+    all_local=false
+    log "processes start through ${commands[*]}"
 fi
 [ -n "${train_set}" ] || die "--train_set is required"
 [ -n "${valid_set}" ] || die "--valid_set is required"
@@ -237,7 +262,7 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
 # Not with GPUs: CUDA does not survive a fork, and beside a GPU's training the time does not matter.
-if "${preload}" && [ "${cmd:-local}${train_cmd:-local}" = locallocal ] && [ "$(uname)" = Linux ] &&
+if "${preload}" && "${all_local}" && [ "$(uname)" = Linux ] &&
     [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
     preloaded=$(mktemp -d)
     OMP_NUM_THREADS=1 "${python}" -m espnet_plugin preload "${preloaded}" \
@@ -280,7 +305,7 @@ local_score() {
 if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
     options=(--config "${asr_config}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
         --ngpu "${ngpu}" --num_nodes "${num_nodes}" --nj "${nj}" --quiet true
-        --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --dump_copies "${dump_copies}")
+        "${commands[@]}" --dump_copies "${dump_copies}")
     [ -z "${train_hours}" ] || options+=(--train_hours "${train_hours}")
     [ "${g2p}" != g2p_en ] || options+=(--packages espnet-g2p-en)
     run doctor "${options[@]}" || die "this machine lacks something; --skip_doctor true begins all the same"
@@ -313,11 +338,19 @@ if [ -n "${speed_perturb_factors}" ]; then
 fi
 dump=${dumpdir}/${feats_type}
 
+if [ -z "${download_model}" ] && { wanted 2 || wanted 4; }; then
+    mkdir -p "${dump}" # a configuration that does not fit is refused before anything is computed
+    options=(--config "${asr_config}")
+    [ "${feats_type}" != raw ] || options+=(--fs "${fs}")
+    run show_config "${options[@]}" >"${dump}/model.yaml" || die "${asr_config} does not fit (see above)"
+fi
+
 if wanted 2; then
     log "step 2: format data (${feats_type}) into ${org}"
     for data_set in "${base_set}" "${valid_set}" "${tests[@]}"; do
         run format_data --data_dir "data/${data_set}" --out_dir "${org}/${data_set}" \
-            --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}"
+            --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}" \
+            --audio_format "${audio_format}" --channel "${channel}"
     done
     if [ -n "${speed_perturb_factors}" ]; then
         read -ra factors <<<"${speed_perturb_factors}"
@@ -336,7 +369,7 @@ if [ -n "${download_model}" ]; then
         log "step 8: decode and score ${eval_sets[*]} with ${download_model}"
         run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
             --exp "${evaluated}" \
-            --nj "${inference_nj}" --gpu_inference "${gpu_inference}" --cmd "${cmd:-local}" \
+            --nj "${inference_nj}" --gpu_inference "${gpu_inference}" "${commands[@]}" \
             --python "${python}" ${inference_config:+--inference_config "${inference_config}"}
     fi
     if wanted 9; then
@@ -359,7 +392,6 @@ fi
 
 if wanted 4; then
     log "step 4: check data"
-    run show_config --config "${asr_config}" >"${dump}/model.yaml"
     options=(--feats_type "${feats_type}" --nj "${nj}" --max_skipped "${max_skipped}"
         --config "${dump}/model.yaml" "${tokens[@]}" --token_list "${token_dir}/tokens.txt")
     [ "${feats_type}" != raw ] || options+=(--fs "${fs}")
@@ -385,7 +417,7 @@ pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens
     --stats_dir "${stats}" --feats_type "${feats_type}" --fs "${fs}"
     --token_list "${token_dir}/tokens.txt" --ngpu "${ngpu}" --num_nodes "${num_nodes}"
     --nj "${nj}" --inference_nj "${inference_nj}" --gpu_inference "${gpu_inference}"
-    --cmd "${cmd:-local}" --train_cmd "${train_cmd:-local}" --python "${python}"
+    "${commands[@]}" --python "${python}"
     --rerun_stale "${rerun_stale}" "${stage_args[@]}")
 [ -z "${train_threads}" ] || pipeline+=(--train_threads "${train_threads}")
 [ -z "${word_ngram}" ] || pipeline+=(--word_arpa "${word_ngram}") # for N-best lists that ask for it
@@ -425,7 +457,7 @@ fi
 if wanted 7 && "${use_lm}" && [ -n "${lm_config}" ]; then
     log "step 7: language model in ${lm_exp}"
     run train_lm --config "${lm_config}" --lm_exp "${lm_exp}" --ngpu "${ngpu}" \
-        --python "${python}" "${tokens[@]}" --token_list "${token_dir}/tokens.txt" \
+        --num_nodes "${num_nodes}" "${commands[@]}" --python "${python}" "${tokens[@]}" --token_list "${token_dir}/tokens.txt" \
         --train_text "${lm_texts[0]}" --valid_text "${lm_texts[1]}"
 fi
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields, single_spaced
 from espnet_plugin.data.check.report import CheckOptions, Report
 from espnet_plugin.data.kaldi_files import read_integers, read_table, some
 from espnet_plugin.data.token_list import UNKNOWN
@@ -20,14 +21,14 @@ def check_transcripts(
 ) -> Labels | None:
     """Find empty transcripts and tokens outside the vocabulary; return the tokens, if any."""
     path = report.folder / "text"
-    empty = [key for key, transcript in text.items() if not transcript.split()]
+    empty = [key for key, transcript in text.items() if not fields(transcript)]
     if empty and options.evaluation:
         report.warnings.append(f"{path}: empty transcripts: {some(empty)}")
     elif empty:
         for key in empty:
             report.skip(key, f"{path}: empty transcript")
     if options.lexicon is not None:
-        missing = options.lexicon.missing(w for line in text.values() for w in line.split())
+        missing = options.lexicon.missing(w for line in text.values() for w in fields(line))
         if missing:
             _complain(
                 f"{options.lexicon.source}: {len(missing)} words of {path} have no pronunciation: "
@@ -36,9 +37,9 @@ def check_transcripts(
                 report,
             )
             return None
-        labels = {key: options.lexicon.labels(line.split()) for key, line in text.items()}
+        labels = {key: options.lexicon.labels(fields(line)) for key, line in text.items()}
     elif options.tokenize is not None:
-        labels = {key: options.tokenize(" ".join(line.split())) for key, line in text.items()}
+        labels = {key: options.tokenize(single_spaced(line)) for key, line in text.items()}
     else:
         return None
     if options.tokens is not None:
@@ -158,7 +159,7 @@ def check_nbest(path: Path, options: CheckOptions, report: Report) -> None:
         if problem is None:
             count = nbest[key][0]
             for name, table in beside.items():
-                values = table.get(key, "").split()
+                values = fields(table.get(key, ""))
                 if len(values) != count:
                     problem = f"{count} hypotheses, but {len(values)} values in {name}"
         if problem:

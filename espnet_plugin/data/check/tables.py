@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.check.report import Report
 from espnet_plugin.data.kaldi_files import read_table, some
 
@@ -65,7 +66,7 @@ def speech_of(
         return tables[scp].get(utterance, ""), None, None
     if utterance not in tables["segments"]:
         return "", None, None
-    recording, start, end = tables["segments"][utterance].split()
+    recording, start, end = fields(tables["segments"][utterance])
     return tables[scp][recording], float(start), float(end)
 
 
@@ -88,8 +89,8 @@ def _check_values(path: Path, table: Mapping[str, str], report: Report) -> None:
     pipes = [key for key, value in table.items() if value.endswith("|")]
     if pipes and path.name.endswith(".scp"):
         report.errors.append(
-            f"{path}: commands, which ESPnet cannot run, instead of files: {some(pipes)}; let "
-            "them write audio files, and name those"
+            f"{path}: commands, which ESPnet cannot run, instead of files: {some(pipes)}; "
+            "format_data (step 2) runs them and writes audio files"
         )
 
 
@@ -97,7 +98,7 @@ def _check_segments(tables: Tables, report: Report) -> None:
     path = report.folder / "segments"
     broken, homeless = [], []
     for key, value in tables["segments"].items():
-        columns = value.split()
+        columns = fields(value)
         try:
             recording, start, end = columns[0], float(columns[1]), float(columns[2])
             sound = len(columns) == 3 and 0 <= start < end

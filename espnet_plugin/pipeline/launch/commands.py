@@ -9,10 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.pipeline.launch.programs import program_module
+from espnet_plugin.pipeline.plan.front_end import check_front_end
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.pipeline.state.quality import LIMITS
@@ -36,9 +37,13 @@ def stage_config(
 
     Args:
         fixed: ``max_epoch`` and ``num_iters_per_epoch`` where a budget fixed them.
+
+    Raises:
+        ValueError: the front-end is one for another sampling rate.
     """
     config = dict(stage.options)
     if options.feats_type == "raw":
+        check_front_end(config, options.fs, f"stage {stage.name}")
         config["frontend_conf"] = {"fs": options.fs, **(config.get("frontend_conf") or {})}
     else:
         config["input_size"] = feature_size(options.train_data)
@@ -123,21 +128,41 @@ def training_shapes(
     return [data / "shape" / part / shape.name for shape in shapes]
 
 
-def launched(command: Sequence[str], options: RunOptions, log: Path) -> list[str]:
+class Launching(Protocol):
+    """What `launched` has to know of a training: its resources and how processes start."""
+
+    @property
+    def python(self) -> str: ...
+    @property
+    def cuda_cmd(self) -> str: ...
+    @property
+    def ngpu(self) -> int: ...
+    @property
+    def num_nodes(self) -> int: ...
+
+
+def submitted(command: Sequence[str], cmd: str, log: Path) -> tuple[list[str], Path]:
+    """A single process as ``cmd`` starts it, and the file for what it says before it starts."""
+    if cmd == "local":
+        return list(command), log
+    return [*shlex.split(cmd), str(log), *command], log.with_name("submit.log")
+
+
+def launched(command: Sequence[str], options: Launching, log: Path) -> list[str]:
     """The training command, handed to ESPnet's launcher where it needs other machines.
 
     Raises:
         ValueError: several nodes, but no command that reaches them.
     """
-    if options.train_cmd == "local" and options.num_nodes == 1:
+    if options.cuda_cmd == "local" and options.num_nodes == 1:
         return list(command)
-    if options.train_cmd == "local":
+    if options.cuda_cmd == "local":
         raise ValueError(
-            f"--num_nodes {options.num_nodes} needs --train_cmd, a command that starts processes "
+            f"--num_nodes {options.num_nodes} needs --cuda_cmd, a command that starts processes "
             "on other machines (slurm.pl, or another one together with mpirun)"
         )
     launch = [*shlex.split(options.python), "-m", "espnet2.bin.launch"]
-    launch += ["--cmd", options.train_cmd]
+    launch += ["--cmd", options.cuda_cmd]
     launch += ["--log", str(log), "--ngpu", str(options.ngpu)]
     launch += ["--num_nodes", str(options.num_nodes), "--multiprocessing_distributed", "true"]
     launch += ["--init_file_prefix", str(log.parent / ".dist_init_"), "--"]

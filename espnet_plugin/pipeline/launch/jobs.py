@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import some
 from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
 from espnet_plugin.pipeline.plan.options import RunOptions
@@ -119,8 +120,9 @@ def run_jobs(
         numbers = [n for n in range(1, counts[job.name] + 1) if not job.part(n).done.exists()]
         for number in numbers:
             repair_outputs(job, number)
-        if numbers and options.cmd != "local":
-            run_kaldi(options.cmd, options.python, job.part("JOB"), counts[job.name], on_tick)
+        command = options.inference_cmd
+        if numbers and command != "local":
+            run_kaldi(command, options.python, job.part("JOB"), counts[job.name], on_tick)
         else:
             pending += [job.part(number) for number in numbers]
     if pending:
@@ -144,7 +146,7 @@ def split_keys(job: Job) -> int:
         old = [
             key
             for number in range(1, count + 1)
-            for key in (job.logdir / f"keys.{number}.scp").read_text(encoding="utf-8").split()
+            for key in read_lines(job.logdir / f"keys.{number}.scp")
         ]
         if old == keys:
             return count

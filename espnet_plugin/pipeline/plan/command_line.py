@@ -37,6 +37,26 @@ def rate_option(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def command_option(text: str) -> str:
+    """``local`` or a Kaldi-style command; a bare ``run.pl``, which runs here, is ``local``."""
+    return "local" if text == "run.pl" else text
+
+
+def add_cmd_options(parser: argparse._ActionsContainer) -> None:
+    """Add the commands that start processes, by the names that ESPnet's cmd.sh gives them."""
+    for name, what in (
+        ("train_cmd", "statistics"),
+        ("cuda_cmd", "training, and with --gpu_inference true what --decode_cmd starts otherwise"),
+        ("decode_cmd", "alignment, N-best lists, decoding"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=command_option,
+            default="local",
+            help=f"starts {what}: local, or Kaldi-style as 'slurm.pl --mem 4G'",
+        )
+
+
 def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
     """Add everything that `run_options` reads; the data need not exist for a mere plan."""
     add = parser.add_argument
@@ -81,8 +101,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     work.add_argument("--nj", type=int, default=1, help="parallel jobs")
     work.add_argument("--inference_nj", type=int, help="of alignment, N-best, decoding; def. nj")
     work.add_argument("--gpu_inference", type=str2bool, default=False)
-    work.add_argument("--cmd", default="local", help="local, or Kaldi-style: 'slurm.pl --mem 4G'")
-    work.add_argument("--train_cmd", default="local", help="the same for training")
+    add_cmd_options(work)
     work.add_argument("--train_threads", type=int, help="OMP_NUM_THREADS of local training")
     work.add_argument("--python", default=shlex.quote(sys.executable))
     parser.add_argument("--rerun_stale", type=str2bool, default=False, nargs="?", const=True)
@@ -118,8 +137,9 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         nj=args.nj,
         inference_nj=args.inference_nj or args.nj,
         gpu_inference=args.gpu_inference,
-        cmd=args.cmd,
         train_cmd=args.train_cmd,
+        cuda_cmd=args.cuda_cmd,
+        decode_cmd=args.decode_cmd,
         python=args.python,
         train_threads=args.train_threads,
         stage_args=stage_args,

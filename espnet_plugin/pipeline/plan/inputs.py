@@ -9,6 +9,7 @@ from pathlib import Path
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.packages.sources import find_model
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import InitFrom, TrainStage
@@ -60,7 +61,7 @@ def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions)
             if not checkpoint.is_file():
                 raise ValueError(f"{checkpoint}: no such checkpoint to start {stage.name} from")
             continue
-        tokens = Path(token_list).read_text(encoding="utf-8").splitlines()
+        tokens = read_token_list(Path(token_list))
         check_checkpoint_vocabulary(checkpoint, tokens)
 
 

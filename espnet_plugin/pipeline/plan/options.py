@@ -24,7 +24,8 @@ class RunOptions:
         lexicon: file of pronunciations, where labels are phonemes.
         ngpu, num_nodes: of training.
         nj, inference_nj, gpu_inference: of the alignment and N-best or decoding jobs.
-        cmd, train_cmd: ``local``, or a Kaldi-style job submission command.
+        train_cmd, cuda_cmd, decode_cmd: ESPnet's names for how statistics, trainings, and all that
+            recognises or aligns are started: ``local``, or a Kaldi-style submission command.
         train_threads: OMP_NUM_THREADS of local training; None leaves the environment alone.
         stage_args: stage name -> extra arguments of its training.
         rerun_stale: make stale steps again instead of refusing.
@@ -44,8 +45,9 @@ class RunOptions:
     nj: int = 1
     inference_nj: int = 1
     gpu_inference: bool = False
-    cmd: str = "local"
     train_cmd: str = "local"
+    cuda_cmd: str = "local"
+    decode_cmd: str = "local"
     python: str = "python3"
     train_threads: int | None = None
     stage_args: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -61,6 +63,13 @@ class RunOptions:
     def speech_type(self) -> str:
         """ESPnet's loader for that list."""
         return "sound" if self.feats_type == "raw" else "kaldi_ark"
+
+    @property
+    def inference_cmd(self) -> str:
+        """How alignment, N-best lists and decoding are started, as ESPnet starts its decoding."""
+        if not self.gpu_inference:
+            return self.decode_cmd
+        return self.cuda_cmd if self.cuda_cmd == "local" else f"{self.cuda_cmd} --gpu 1"
 
     def shape_files(self, part: str) -> list[Path]:
         """Shape files of ``train`` or ``valid``: speech, then text."""

@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.lm_text import make_units, write_units
+from espnet_plugin.data.token_list import read_token_list
+from espnet_plugin.pipeline.launch.commands import launched, submitted
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.config import read_yaml
-from espnet_plugin.pipeline.state.fingerprint import fingerprint, relevant_options
+from espnet_plugin.pipeline.state.fingerprint import (
+    fingerprint,
+    relevant_arguments,
+    relevant_options,
+)
 from espnet_plugin.pipeline.state.lock import RunLock
 from espnet_plugin.pipeline.state.progress import LogTail, epoch_line
 
@@ -34,7 +41,10 @@ class LmTraining:
         folder: of the experiment.
         texts: Kaldi texts to train on, and to validate with.
         token_type, token_list, bpemodel, lexicon: of the transducer.
-        ngpu: graphics cards.
+        arguments: further ones of ESPnet's ``lm_train``.
+        fold_length: of batches of type ``folded``, where the YAML names none.
+        ngpu, num_nodes: graphics cards and machines.
+        train_cmd, cuda_cmd: how statistics and training start, see `RunOptions`.
         python: program to run ESPnet with.
     """
 
@@ -45,7 +55,12 @@ class LmTraining:
     token_list: Path
     bpemodel: Path | None = None
     lexicon: Path | None = None
+    arguments: tuple[str, ...] = ()
+    fold_length: int = 150
     ngpu: int = 0
+    num_nodes: int = 1
+    train_cmd: str = "local"
+    cuda_cmd: str = "local"
     python: str = "python3"
 
     @property
@@ -56,10 +71,12 @@ class LmTraining:
             ValueError: a file is missing.
         """
         files = [*self.texts, self.token_list, self.bpemodel, self.lexicon]
-        settings = {
+        settings: dict[str, object] = {
             "options": relevant_options(read_yaml(self.config)),
             "token_type": self.token_type,
         }
+        if arguments := relevant_arguments(self.arguments):
+            settings["arguments"] = arguments
         return fingerprint(settings, [path for path in files if path is not None], [])
 
 
@@ -109,11 +126,13 @@ def _command(training: LmTraining, output: Path, shapes: dict[str, Path]) -> lis
     command += ["--token_list", str(training.token_list), "--ngpu", str(training.ngpu)]
     if training.bpemodel is not None:
         command += ["--bpemodel", str(training.bpemodel)]
+    if "fold_length" not in read_yaml(training.config):
+        command += ["--fold_length", str(training.fold_length)]
     for part, shape in shapes.items():
         text = training.folder / "text" / part
         command += [f"--{part}_data_path_and_name_and_type", f"{text},text,text"]
         command += [f"--{part}_shape_file", str(shape)]
-    return command
+    return [*command, *training.arguments]
 
 
 def _collect_stats(training: LmTraining) -> None:
@@ -122,12 +141,14 @@ def _collect_stats(training: LmTraining) -> None:
     texts = {part: training.folder / "text" / part for part in ("train", "valid")}
     command = [*_command(training, stats, texts), "--collect_stats", "true", "--ngpu", "0"]
     log = stats / "collect_stats.log"
-    status = wait_all([start(command, log)], lambda: None)[0]
+    command, console = submitted(command, training.train_cmd, log)
+    status = wait_all([start(command, console)], lambda: None)[0]
     if status != 0:
-        raise ChildFailed("statistics of the language model's text", status, log)
-    size = len(training.token_list.read_text(encoding="utf-8").splitlines())
+        failed = log if log.exists() else console
+        raise ChildFailed("statistics of the language model's text", status, failed)
+    size = len(read_token_list(training.token_list))
     for part in texts:
-        lines = (stats / part / "text_shape").read_text(encoding="utf-8").splitlines()
+        lines = read_lines(stats / part / "text_shape")
         shape = "".join(f"{line},{size}\n" for line in lines)  # for batches by elements
         write_atomically(stats / part / "text_shape.size", shape)
     (stats / "done").touch()
@@ -137,8 +158,9 @@ def _train(training: LmTraining, show: Callable[[str], None]) -> None:
     folder, log = training.folder, training.folder / "train.log"
     shapes = {part: folder / "stats" / part / "text_shape.size" for part in ("train", "valid")}
     command = [*_command(training, folder, shapes), "--resume", "true"]
-    if training.ngpu > 1:
+    if training.ngpu > 1 or training.num_nodes > 1:
         command += ["--multiprocessing_distributed", "true"]
+    command = launched(command, training, log)
     tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
     begun = time.monotonic()
 
@@ -146,9 +168,11 @@ def _train(training: LmTraining, show: Callable[[str], None]) -> None:
         for result in tail.read():
             show(epoch_line("lm", result, tail, time.monotonic() - begun))
 
-    status = wait_all([start(command, log)], on_tick)[0]
+    console = log if training.cuda_cmd == "local" else log.with_name("launch.log")
+    status = wait_all([start(command, console)], on_tick)[0]
     if status != 0:
-        raise ChildFailed("training of the language model", status, log)
+        failed = log if log.exists() else console
+        raise ChildFailed("training of the language model", status, failed)
     if not (folder / PRODUCT).is_file():
         raise ValueError(
             f"{folder}: training ended without {PRODUCT}; the YAML needs best_model_criterion: "

@@ -12,7 +12,9 @@ import yaml
 
 from espnet_plugin import __version__
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.pipeline.launch.commands import stage_config
 from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
@@ -113,8 +115,8 @@ def _run_parts(
 
     parts = [_part(options, path, number) for number in range(1, nj + 1)]
     pending = [part for part in parts if not part.done.exists()]
-    if pending and options.cmd != "local":
-        run_kaldi(options.cmd, options.python, _part(options, path, "JOB"), nj, on_tick)
+    if pending and options.train_cmd != "local":
+        run_kaldi(options.train_cmd, options.python, _part(options, path, "JOB"), nj, on_tick)
     elif pending:
         run_local(pending, nj, options.python, logdir, on_tick)
     _aggregate(options, nj)
@@ -154,10 +156,9 @@ def _espnet(options: RunOptions, name: str, arguments: Sequence[str], log: Path)
 
 def _append_vocabulary(options: RunOptions) -> None:
     """``text_shape.<token type>``: lengths with the vocabulary's size, for ``numel`` batches."""
-    tokens = Path(options.text_options["token_list"]).read_text(encoding="utf-8")
-    size = len(tokens.splitlines())
+    size = len(read_token_list(Path(options.text_options["token_list"])))
     for part in ("train", "valid"):
         source = options.stats_dir / part / "text_shape"
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(source)
         target = source.with_name(f"text_shape.{options.text_options['token_type']}")
         write_atomically(target, "".join(f"{line},{size}\n" for line in lines))

@@ -140,7 +140,7 @@ def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None])
     threads = run.options.train_threads
     environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     # Where a launcher runs the training, it writes train.log itself.
-    console = log if run.options.train_cmd == "local" else log.with_name("launch.log")
+    console = log if run.options.cuda_cmd == "local" else log.with_name("launch.log")
     status = wait_all([start(command, console, environment)], tick)[0]
     if status != 0:
         raise ChildFailed(f"stage {run.stage.name}", status, log if log.exists() else console)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import split_variant
 
@@ -20,7 +21,7 @@ def report_variants(folder: Path) -> str:
     """
     counts: dict[str, Counter[int]] = {}
     for text in read_table(folder / "text", allow_empty=True).values():
-        for word in text.split():
+        for word in fields(text):
             plain, variant = split_variant(word)
             counts.setdefault(plain, Counter())[variant] += 1
     total = sum(sum(of.values()) for of in counts.values())

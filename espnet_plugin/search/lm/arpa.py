@@ -7,13 +7,12 @@ log10 back-off weight (optional)", and a closing ``\\end\\``.
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+
+from espnet_plugin.corpora.text_lines import SPACES, fields, read_lines
 
 LOG_10 = math.log(10.0)
 # SRILM and others write -99 for "never" (the probability of <s>).
@@ -32,25 +31,17 @@ def read_arpa_ngrams(path: str | Path) -> ArpaNgrams:
     """Read an ARPA file, plain or gzipped.
 
     Raises:
-        ValueError: The file is not ARPA, is cut off, has no ``\\end\\``, or holds other numbers of
-            n-grams than its header announces; the message names file and line.
-        FileNotFoundError: There is no such file.
+        ValueError: There is no such file, or it is not ARPA, is cut off, has no ``\\end\\``, or
+            holds other numbers of n-grams than its header announces; file and line are named.
     """
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            return _Reader(path, file).read()
-    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: not a readable text file ({error}); copy it again") from error
+    return _Reader(Path(path)).read()
 
 
 class _Reader:
-    def __init__(self, path: Path, file: TextIO) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: Iterator[tuple[int, str]] = (
-            (number, line.strip()) for number, line in enumerate(file, 1)
-        )
+        lines = read_lines(path, "give the name of an ARPA file")
+        self._lines = enumerate((line.strip(SPACES) for line in lines), 1)
         self._number = 0
 
     def _error(self, what: str) -> ValueError:
@@ -69,7 +60,8 @@ class _Reader:
             if re.fullmatch(r"\\\d+-grams:", line):
                 raise self._error("n-grams before the \\data\\ header: not an ARPA file")
         counts: dict[int, int] = {}
-        while match := re.fullmatch(r"ngram (\d+)\s*=\s*(\d+)", line := self._next("\\1-grams:")):
+        header = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")  # SRILM pads with spaces
+        while match := header.fullmatch(line := self._next("\\1-grams:")):
             counts[int(match[1])] = int(match[2])
         if not counts or sorted(counts) != list(range(1, len(counts) + 1)):
             raise self._error(f"the header announces the orders {sorted(counts)}, not 1, 2, ...")
@@ -92,15 +84,15 @@ class _Reader:
         """All n-grams of one order, and the line that ended them."""
         section: Section = {}
         while not (line := self._next("\\end\\")).startswith("\\"):
-            fields = line.split()
-            if len(fields) not in (order + 1, order + 2):
+            columns = fields(line)
+            if len(columns) not in (order + 1, order + 2):
                 raise self._error(f"expected {order} words and one or two numbers: {line!r}")
             try:
-                log_prob = float(fields[0])
-                backoff = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
+                log_prob = float(columns[0])
+                backoff = float(columns[order + 1]) if len(columns) > order + 1 else 0.0
             except ValueError:
                 raise self._error(f"not a number in {line!r}") from None
-            words = tuple(fields[1 : order + 1])
+            words = tuple(columns[1 : order + 1])
             if unigrams is not None and any((word,) not in unigrams for word in words):
                 raise self._error(f"a word without a 1-gram in {line!r}")
             natural = -math.inf if log_prob <= NEVER else log_prob * LOG_10

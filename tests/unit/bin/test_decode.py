@@ -284,7 +284,7 @@ def test_silence_and_a_few_frames_are_decoded(job, tmp_path):
         (["--lm", "espnet-text:none.pth:0.1"], "can only rescore"),
         (["--search", "greedy", "--lm", "word:x.arpa:0.1"], "uses no language model"),
         (["--search", "lexicon"], "needs --lexicon"),
-        (["--search", "lexicon", "--lexicon", "none"], "no such lexicon"),
+        (["--search", "lexicon", "--lexicon", "none"], "no such file; lines are `word"),
         (["--ilm_method", "lodr"], "needs --ilm_lm and --ilm_scale"),
         (["--ilm_lm", "ngram:x.arpa"], "belongs to --ilm_method"),
         (["--ilm_method", "lodr", "--ilm_scale", "1", "--ilm_lm", "espnet:x.pth"], "low-order"),

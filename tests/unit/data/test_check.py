@@ -75,7 +75,7 @@ def test_only_the_first_ids_are_listed_and_all_are_counted(tmp_path: Path) -> No
         ("a-1 A\na-1 B\na-2 A\n", r":2: utterance a-1 stands there twice"),
         ("a-2 A\na-1 B\n", r": not sorted: a-1 stands after a-2; sort it with `LC_ALL=C sort"),
         ("a-1 A\n\na-2 B\n", r":2: blank line"),
-        (b"a-1 \xff\n", r": not UTF-8 text"),
+        (b"a-1 \xff\n", r":1: not UTF-8 text"),
     ],
 )
 def test_malformed_tables(tmp_path: Path, lines: str | bytes, message: str) -> None:

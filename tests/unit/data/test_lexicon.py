@@ -54,7 +54,7 @@ def test_probabilities_order_the_variants(tmp_path: Path) -> None:
 def test_broken_lexica(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_lexicon(written(tmp_path / "lexicon", text))
-    with pytest.raises(ValueError, match="no such lexicon"):
+    with pytest.raises(ValueError, match="no such file; lines are"):
         read_lexicon(tmp_path / "nothing")
 
 

@@ -106,7 +106,7 @@ def test_broken_token_lists(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "tokens").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_token_list(tmp_path / "tokens")
-    with pytest.raises(ValueError, match="no such token list"):
+    with pytest.raises(ValueError, match="no such file; make it with make_tokens"):
         read_token_list(tmp_path / "nothing")
 
 

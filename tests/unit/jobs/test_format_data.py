@@ -91,17 +91,6 @@ def test_bad_segments_are_named(
     assert message in caplog.text and "segments" in caplog.text
 
 
-def test_wrong_rate_and_commands_are_named(
-    tmp_path: Path, recording: np.ndarray, caplog: pytest.LogCaptureFixture
-) -> None:
-    folders = ["--data_dir", str(tmp_path / "data"), "--out_dir", str(tmp_path / "out")]
-    assert format_data.main([*folders, "--fs", "16k"]) == 2
-    assert "has 1000 Hz, wanted 16000" in caplog.text
-    write_table(tmp_path / "data/wav.scp", {"r": "sph2pipe x.sph |"})
-    assert run(tmp_path) == 2
-    assert "commands instead of files for r" in caplog.text
-
-
 @pytest.fixture
 def two_sides(tmp_path: Path) -> np.ndarray:
     """A second of two channels, each a recording of its own with one segment."""

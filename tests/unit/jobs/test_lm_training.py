@@ -166,3 +166,19 @@ def test_a_model_of_other_text_is_not_reused(options, tmp_path, caplog) -> None:
     (tmp_path / "text").write_text("u9 yes\n")
     assert command.main(options) == 2
     assert "other text, tokens or options" in caplog.text
+
+
+def test_it_runs_where_the_commands_say_with_further_arguments(
+    options: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.pl").write_text('#!/bin/sh\nlog=$1; shift; exec "$@" >"$log" 2>&1\n')
+    (tmp_path / "a.pl").chmod(0o755)
+    there = ["--train_cmd", str(tmp_path / "a.pl"), "--cuda_cmd", "slurm.pl", "--ngpu", "1"]
+    assert command.main([*options, *there, "--lm_args", "--max_epoch 9"]) == 0
+    assert (tmp_path / "exp/stats/submit.log").exists()
+    assert (tmp_path / "exp/launch.log").exists()
+    stats, train = (tmp_path / "calls").read_text().splitlines()
+    assert stats.endswith("--max_epoch 9 --collect_stats true --ngpu 0")
+    assert train.startswith("--cmd slurm.pl --log exp/train.log --ngpu 1")
+    assert "--max_epoch 9" in train and "--fold_length 150" in train
+    assert command.main([*options, *there]) == 2  # the arguments are part of what it is made from

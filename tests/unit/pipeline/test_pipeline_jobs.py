@@ -32,7 +32,7 @@ def job(folder: Path, count: int = 5, nj: int = 2, cmd: str = "local") -> Job:
         train_data=folder,
         valid_data=folder,
         stats_dir=folder,
-        cmd=cmd,
+        decode_cmd=cmd,
         python=f"{sys.executable} {FAKE}",
     )
 

@@ -229,8 +229,8 @@ def test_training_through_a_launcher(
     two_stages(corpus)
     command = [*arguments, "--num_nodes", "2", "--ngpu", "4", "--stop_after", "train:align"]
     assert train.main(command) == 2
-    assert "--num_nodes 2 needs --train_cmd" in caplog.text
-    assert train.main([*command, "--train_cmd", "slurm.pl --mem 9G"]) == 0
+    assert "--num_nodes 2 needs --cuda_cmd" in caplog.text
+    assert train.main([*command, "--cuda_cmd", "slurm.pl --mem 9G"]) == 0
     launch = (corpus / "exp/t/align/launch.log").read_text()
     assert "espnet2.bin.launch --cmd slurm.pl --mem 9G" in launch and "--num_nodes 2" in launch
     assert "epoch   2/2" in capsys.readouterr().out

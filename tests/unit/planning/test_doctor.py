@@ -57,7 +57,7 @@ def test_everything_wrong_is_listed_at_once(
     monkeypatch.setattr(hub5_nist, "_DEBIAN", tmp_path)  # sctk may be installed
     (tmp_path / "empty").touch()
     wrong = [
-        *("--train_hours", "100000000", "--num_nodes", "2", "--cmd", "nosuch.pl --mem 4G"),
+        *("--train_hours", "100000000", "--num_nodes", "2", "--decode_cmd", "nosuch.pl --mem 4G"),
         *("--files", str(tmp_path / "lexicon.txt"), str(tmp_path / "empty")),
         *("--tools", "hubscr.pl", "--packages", "no-such-package"),
     ]
@@ -66,7 +66,7 @@ def test_everything_wrong_is_listed_at_once(
     for remedy in (
         f"{tmp_path / 'dump'}: ",
         "--dumpdir on another disk",
-        "give --train_cmd slurm.pl",
+        "give --cuda_cmd slurm.pl",
         "'nosuch.pl --mem 4G': not found: nosuch.pl",
         "lexicon.txt: no such file",
         "empty: empty",
@@ -157,7 +157,9 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.memory(Wishes(nj=2)).status == OK
     # 16 jobs with a model of 0.3 GiB each
     assert machine.memory(Wishes(nj=16, parameters=80_000_000)).status == WARNING
-    assert machine.memory(Wishes(nj=16, parameters=80_000_000, cmd="x.pl", ngpu=1)).status == OK
+    assert (
+        machine.memory(Wishes(nj=16, parameters=80_000_000, decode_cmd="x.pl", ngpu=1)).status == OK
+    )
     assert machine.memory(Wishes(training_bytes=9.0 * GIB)).status == FAILED
     assert machine.memory(Wishes(training_bytes=9.0 * GIB, ngpu=1)).status == OK
 
@@ -177,7 +179,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     big = Gpu("H200", 140 * GIB, 139 * GIB, "580.65.06")
     monkeypatch.setattr(machine, "gpus", lambda: [big, big])
     assert {check.status for check in machine.gpu_checks(wishes)} == {OK}
-    (elsewhere,) = machine.gpu_checks(Wishes(ngpu=8, train_cmd="slurm.pl"))
+    (elsewhere,) = machine.gpu_checks(Wishes(ngpu=8, cuda_cmd="slurm.pl"))
     assert elsewhere.status == NOTE and "doctor there" in elsewhere.remedy
 
 
@@ -194,11 +196,11 @@ def test_job_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not list(machine.submission("--cmd", "local"))
-    (found,) = machine.submission("--cmd", "slurm.pl --mem 4G")
+    assert not list(machine.submission("--decode_cmd", "local"))
+    (found,) = machine.submission("--decode_cmd", "slurm.pl --mem 4G")
     assert found.status == OK and "sbatch" in found.found
     (tmp_path / "sbatch").unlink()
-    (found,) = machine.submission("--cmd", "slurm.pl --mem 4G")
+    (found,) = machine.submission("--decode_cmd", "slurm.pl --mem 4G")
     assert found.status == FAILED and "not found: sbatch" in found.found
 
 

@@ -50,7 +50,7 @@ def launch(cluster: Path, options: RunOptions) -> list[str]:
 
 
 def test_two_nodes_of_four_gpus_through_slurm(cluster: Path) -> None:
-    options = run_options(cluster, ngpu=4, num_nodes=2, train_cmd="slurm.pl --mem 16G")
+    options = run_options(cluster, ngpu=4, num_nodes=2, cuda_cmd="slurm.pl --mem 16G")
     found = launch(cluster, options)
     head = ["slurm.pl", "--mem", "16G", "--gpu", "4", "--num_threads", "4", "--num_nodes", "2"]
     assert found[: len(head)] == head
@@ -65,7 +65,7 @@ def test_two_nodes_of_four_gpus_through_slurm(cluster: Path) -> None:
 
 def test_another_scheduler_goes_through_mpirun(cluster: Path) -> None:
     found = " ".join(
-        launch(cluster, run_options(cluster, ngpu=2, num_nodes=3, train_cmd="queue.pl"))
+        launch(cluster, run_options(cluster, ngpu=2, num_nodes=3, cuda_cmd="queue.pl"))
     )
     assert found.startswith("queue.pl --gpu 2 --num_threads 2 --num_nodes 3")
     assert "mpirun -np 3 python3 -m espnet_plugin.jobs.asr_train" in found
@@ -73,7 +73,7 @@ def test_another_scheduler_goes_through_mpirun(cluster: Path) -> None:
 
 
 def test_one_node_of_a_cluster(cluster: Path) -> None:
-    found = launch(cluster, run_options(cluster, ngpu=4, train_cmd="slurm.pl"))
+    found = launch(cluster, run_options(cluster, ngpu=4, cuda_cmd="slurm.pl"))
     assert found[:3] == ["slurm.pl", "--gpu", "4"] and "srun" not in found
     accepted(found[found.index("espnet_plugin.jobs.asr_train") + 1 :])
 
@@ -104,6 +104,13 @@ def test_jobs_are_split_over_the_same_back_end(cluster: Path) -> None:
     assert (cluster / "done.12").exists()
 
 
+def test_a_gpu_decodes_where_training_runs(tmp_path: Path) -> None:
+    commands = {"train_cmd": "a.pl", "cuda_cmd": "b.pl", "decode_cmd": "c.pl"}
+    assert run_options(tmp_path, **commands).inference_cmd == "c.pl"
+    assert run_options(tmp_path, gpu_inference=True, **commands).inference_cmd == "b.pl --gpu 1"
+    assert run_options(tmp_path, gpu_inference=True).inference_cmd == "local"
+
+
 PROBER = """
 import json, sys
 spec = json.load(open(sys.argv[-1]))
@@ -128,7 +135,7 @@ def test_the_probe_runs_where_training_would(
     python = f"{shlex.quote(plan.sys.executable)} {cluster / 'prober.py'}"
     arguments = [
         *("--config", str(cluster / "t.yaml"), "--expdir", str(cluster / "exp")),
-        *("--train_hours", "1", "--ngpu", "1", "--train_cmd", "slurm.pl", "--python", python),
+        *("--train_hours", "1", "--ngpu", "1", "--cuda_cmd", "slurm.pl", "--python", python),
     ]
     assert plan.main(arguments) == 0
     assert "measured on far GPU, 2026-01-01" in capsys.readouterr().out
