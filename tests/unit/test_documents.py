@@ -156,3 +156,18 @@ def test_the_tutorials_loop_makes_sorted_data_folders(tmp_path: Path) -> None:
         assert texts["bob-002"] == "SAID BY bob"
         assert read_table(folder / "utt2spk")["ann-b-001"] == "ann-b"
         assert all(Path(file).is_file() for file in audio.values())
+
+
+def test_sections_that_docstrings_cite_exist() -> None:
+    """method.md by heading or stage, maths.md by number."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "espnet_plugin").rglob("*.py")]
+    code = "\n".join(texts)
+    method = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    maths = (ROOT / "docs/maths.md").read_text(encoding="utf-8")
+    headings = re.findall(r'method\.md, "(.+?)[":]', code)
+    stages = re.findall(r"method\.md, stage (\d)", code)
+    numbers = re.findall(r"maths\.md, section (\d)", code)
+    assert len(headings) >= 5 and len(stages) >= 5 and len(numbers) >= 3
+    assert not [heading for heading in set(headings) if f"\n## {heading}" not in method]
+    assert not [stage for stage in set(stages) if f"\n## Stage {stage}" not in method]
+    assert not [number for number in set(numbers) if f"\n## {number}. " not in maths]
