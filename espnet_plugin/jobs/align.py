@@ -1,4 +1,8 @@
-"""Aligns utterances: one label or blank per encoder frame, strictly monotonic topology."""
+"""Aligns utterances: one label or blank per encoder frame.
+
+The encoder's posteriors, and a transducer of the monotonic topology, put one label on a frame at
+most; a transducer of the rnnt topology may put several, written as `search.align.entries` says.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +101,10 @@ def read_prior(args: argparse.Namespace, vocab_size: int) -> torch.Tensor | None
 def align_batch(
     model: Any, batch: dict[str, Any], args: argparse.Namespace, prior: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """alignment [B, T], score [B] and frames [B] of a batch; the score is -inf if impossible."""
+    """Paths, score [B] and frames [B] of a batch; the score is -inf if impossible.
+
+    A path is [B, T]; of a transducer of the rnnt topology it is [B, T + S], a symbol per step.
+    """
     from espnet_plugin.inference.batch_job import encode
     from espnet_plugin.search import forced_align
     from espnet_plugin.search.align.realign import forced_align_transducer
@@ -105,11 +112,6 @@ def align_batch(
     frames, lengths = encode(model, batch)
     targets, target_lengths = batch["text"], batch["text_lengths"]
     if args.source == "transducer":
-        if model.topology != "monotonic":
-            raise ValueError(
-                "--source transducer needs a model of the monotonic topology; this one is "
-                f"{model.topology}"
-            )
         alignment, score = forced_align_transducer(
             frames,
             model.prediction,
@@ -117,7 +119,7 @@ def align_batch(
             targets.clamp(min=0),
             lengths,
             target_lengths,
-            topology="monotonic",
+            topology=model.topology,
             blank=model.blank_id,
             infeasible="skip",
         )
@@ -186,12 +188,14 @@ def align(args: argparse.Namespace) -> None:
         load_model,
         run_batches,
     )
+    from espnet_plugin.search.align.entries import path_entries
 
     model, train_args = load_model(args)
     prior = read_prior(args, model.vocab_size)
     if prior is not None:
         prior = prior.to(next(model.parameters()).device)
 
+    steps = args.source == "transducer" and model.topology == "rnnt"
     words = {}
     if args.variants:
         if args.source != "encoder":
@@ -207,7 +211,11 @@ def align(args: argparse.Namespace) -> None:
                 tables.skip(utt, f"{labels} labels do not fit {length} encoder frames")
                 continue
             per_frame = float(score[b]) / max(length, 1)
-            row = [integers(alignment[b], length), f"{per_frame:.6f}"]
+            if steps:
+                entries = path_entries(alignment[b, : length + labels].tolist())
+                row = [" ".join(map(str, entries)), f"{per_frame:.6f}"]
+            else:
+                row = [integers(alignment[b], length), f"{per_frame:.6f}"]
             if args.variants:
                 pairs = zip(words[utt], batch["chosen"][b], strict=True)
                 row.append(" ".join(numbered_word(word, variant) for word, variant in pairs))

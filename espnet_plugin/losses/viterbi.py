@@ -1,6 +1,6 @@
 """Frame-wise cross entropies on a fixed alignment: the Viterbi stage.
 
-Shapes: B batch, T frames, V vocabulary with blank.
+Shapes: B batch, T frames, P steps of a path, V vocabulary with blank.
 
 With y the alignment and p the transducer along its path (method.md, stage 1; Zhou et al. 2022,
 section 3):
@@ -10,6 +10,8 @@ section 3):
 
 Smoothing mixes the target with the uniform distribution over all V symbols:
 CE_smooth(y) = -(1 - s) log p(y) - s/V sum_v log p(v).
+In the `rnnt` topology t of L_viterbi counts the T + S steps of the path, and L_enc sums over the
+labels of every frame, or blank where a frame has none.
 """
 
 from __future__ import annotations
@@ -44,6 +46,36 @@ def _frame_log_probs(
     return picked.masked_fill(~used, 0.0), log_probs, used
 
 
+def _check_steps(
+    logits: Tensor, alignment: Tensor, lengths: Tensor, frames: Tensor, check: bool | None
+) -> None:
+    inputs.check_floating("logits", logits, 3)
+    if frames.shape != alignment.shape:
+        raise ValueError(
+            f"frames has shape {tuple(frames.shape)}, alignment {tuple(alignment.shape)}"
+        )
+    inputs.check_lengths("lengths", lengths, len(logits), alignment.shape[1], 0, check)
+    inputs.check_symbols("alignment", alignment, lengths, logits.shape[2], blank=None, check=check)
+    inputs.check_same_device(logits=logits, alignment=alignment, frames=frames)
+
+
+def _step_log_probs(
+    logits: Tensor, alignment: Tensor, lengths: Tensor, frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log p(y_n) [B, P] on each step's frame (0 where it does not count), and which count."""
+    steps = torch.arange(alignment.shape[1], device=logits.device)
+    used = (steps < lengths.to(logits.device)[:, None]) & (frames >= 0)
+    scores = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    covered = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    frames = frames.clamp(min=0)
+    covered[rows.expand_as(frames)[used], frames[used]] = True
+    # Padding may hold NaN, which a mask after the softmax would let back into the gradient.
+    log_probs = scores.masked_fill(~covered[:, :, None], 0.0).log_softmax(-1)
+    picked = log_probs[rows, frames, alignment.long().masked_fill(~used, 0)]
+    return picked.masked_fill(~used, 0.0), used
+
+
 def viterbi_loss(
     logits: Tensor,
     alignment: Tensor,
@@ -58,10 +90,10 @@ def viterbi_loss(
     """Smoothed cross entropy along an alignment, label frames boosted (L1 of method.md).
 
     Args:
-        logits: unnormalised scores along the path, [B, T, V].
-        alignment: blank or label of every frame, [B, T]; padding may hold anything.
-        lengths: frames of each sequence, [B].
-        blank: index of the blank; its frames are not boosted.
+        logits: unnormalised scores along the path, [B, P, V].
+        alignment: blank or label of every step, [B, P]; padding may hold anything.
+        lengths: steps of each sequence, [B]; frames in the monotonic topology.
+        blank: index of the blank; its steps are not boosted.
         label_smoothing: mass s given to the uniform distribution, in [0, 1).
         boost: weight of the additional unsmoothed loss of the label frames, >= 0.
         reduction: ``none`` [B] (sum over frames), ``sum``, or ``mean`` over sequences.
@@ -95,6 +127,7 @@ def encoder_ce_loss(
     alignment: Tensor,
     lengths: Tensor,
     *,
+    frames: Tensor | None = None,
     focal: float = 1.0,
     reduction: str = "mean",
     check: bool | None = None,
@@ -103,8 +136,11 @@ def encoder_ce_loss(
 
     Args:
         logits: unnormalised scores, [B, T, V].
-        alignment: symbol of every frame, [B, T]; padding may hold anything.
-        lengths: frames of each sequence, [B].
+        alignment: symbol of every frame, [B, T], or of every step, [B, P]; padding may hold
+            anything.
+        lengths: frames, or steps, of each sequence, [B].
+        frames: frame of every step, [B, P], -1 for a step that does not count; None: step t is
+            frame t.
         focal: exponent gamma of the focal factor (1 - q_t)^gamma, >= 0; 0 is plain CE.
         reduction: ``none`` [B] (sum over frames), ``sum``, or ``mean`` over sequences.
         check: check values as well as shapes (default: only of CPU tensors).
@@ -118,9 +154,15 @@ def encoder_ce_loss(
     check_reduction(reduction)
     if focal < 0.0:
         raise ValueError(f"focal must not be negative, got {focal}")
-    _check(logits, alignment, lengths, check)
+    if frames is None:
+        _check(logits, alignment, lengths, check)
+    else:
+        _check_steps(logits, alignment, lengths, frames, check)
     with torch.autocast(logits.device.type, enabled=False):
-        picked, _, used = _frame_log_probs(logits, alignment, lengths)
+        if frames is None:
+            picked, _, used = _frame_log_probs(logits, alignment, lengths)
+        else:
+            picked, used = _step_log_probs(logits, alignment, lengths, frames)
         if focal == 0.0:
             return reduce_losses(-picked.sum(1), reduction)
         # 1 - q by expm1 keeps its gradient exact for q near 1; the floor keeps 0^focal's finite.

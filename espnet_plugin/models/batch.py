@@ -1,6 +1,7 @@
 """What travels between the model and its criterion.
 
-Shape legend: B batch, T encoder frames, S labels, D encoder size, N hypotheses.
+Shape legend: B batch, T encoder frames, S labels, D encoder size, N hypotheses, P steps of a path
+(T in the monotonic topology, T + S in rnnt).
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ class Batch:
     Attributes:
         targets: [B, S] labels, padded with 0 (of whole utterances, also when chunked).
         target_lengths: [B].
-        alignment: [B', T] label or blank per encoder frame of `encoder`, or None.
-        states: [B', T] labels emitted before each frame, or None.
+        alignment: [B', P] label or blank of each step on the frames of `encoder`, or None.
+        states: [B', P] labels emitted before each step, or None.
+        step_frames: [B', P] frame of each step; None: step n is frame n (monotonic).
+        step_lengths: [B'] steps of each row; None: as many as frames (monotonic).
         utterance: [B'] row of `targets` that each row of `encoder` belongs to, or None (the same).
         row_labels: [B'] labels emitted within each row of `encoder`, or None (`target_lengths`).
         nbest: the batch's N-best lists, or None.
@@ -69,6 +72,8 @@ class Batch:
     utt_ids: list[str]
     alignment: Tensor | None = None
     states: Tensor | None = None
+    step_frames: Tensor | None = None
+    step_lengths: Tensor | None = None
     utterance: Tensor | None = None
     row_labels: Tensor | None = None
     nbest: NBest | None = None

@@ -13,7 +13,7 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor, nn
 
-from espnet_plugin.models.alignment_fit import check_labels, fit_alignment
+from espnet_plugin.models.aligned import aligned_batch
 from espnet_plugin.models.batch import Batch, EncoderOutput
 from espnet_plugin.models.criteria import Criterion, FullSumCriterion
 from espnet_plugin.models.decoders import PredictionDecoder
@@ -23,8 +23,7 @@ from espnet_plugin.models.nbest_data import unpack_nbest
 from espnet_plugin.models.specaug import masks_windows
 from espnet_plugin.models.subsampling import measure_subsampling
 from espnet_plugin.models.variants import batch_graph
-from espnet_plugin.nn.alignment import label_states
-from espnet_plugin.nn.chunking import Subsampling, chunk_index, cut_features, cut_frames
+from espnet_plugin.nn.chunking import Subsampling
 from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
@@ -245,8 +244,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             speech_lengths: [B].
             text: [B, S] labels.
             text_lengths: [B].
-            kwargs: utt_id; alignment [B, T] and alignment_lengths for `viterbi`; nbest, nbest_lm,
-                nbest_risk for `mbr`.
+            kwargs: utt_id; alignment [B, E] (entries, see `nn.alignment`) and alignment_lengths for
+                `viterbi`; nbest, nbest_lm, nbest_risk for `mbr`.
 
         Raises:
             ValueError: naming data that the criterion needs and the batch lacks, or an utterance
@@ -255,9 +254,11 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         text = text[:, : text_lengths.max()].clamp(min=0)
         utt_ids = list(kwargs.get("utt_id") or map(str, range(len(text))))
         self._check_needs(kwargs)
-        feats, feats_lengths = self.features(speech, speech_lengths, not self._masks_windows())
+        feats, feats_lengths = self.features(speech, speech_lengths, not self.masks_windows())
         if "alignment" in self.criterion.needs:
-            batch = self._aligned_batch(feats, feats_lengths, text, text_lengths, utt_ids, kwargs)
+            batch = aligned_batch(
+                self, (feats, feats_lengths), (text, text_lengths), utt_ids, kwargs
+            )
         else:
             encoder = self.encode_features(feats, feats_lengths)
             nbest = None
@@ -281,7 +282,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         )
         return result
 
-    def _masks_windows(self) -> bool:
+    def masks_windows(self) -> bool:
         """Whether SpecAugment comes after the cut into windows."""
         return self.training and masks_windows(self.specaug, self.criterion.chunking)
 
@@ -293,54 +294,6 @@ class ProgressiveTransducerModel(ESPnetASRModel):
                     f"loss {type(self.criterion).__name__} needs the data {name!r}; give it as "
                     f"--train_data_path_and_name_and_type FILE,{name},text_int (or text_float)"
                 )
-
-    def _aligned_batch(
-        self,
-        feats: Tensor,
-        feats_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        utt_ids: list[str],
-        data: dict[str, Any],
-    ) -> Batch:
-        """Encodes whole utterances or chunks, and brings the alignment to the same frames."""
-        alignment = data["alignment"].clamp(min=0)  # [B, T]
-        aligned = data["alignment_lengths"]
-        check_labels(alignment, aligned, text_lengths, utt_ids, self.blank_id)
-        chunking = self.criterion.chunking if self.training else None
-        if chunking is None:
-            encoder = self.encode_features(feats, feats_lengths)
-            frames = encoder.lengths
-        else:
-            sub = self.subsampling()
-            frames = torch.tensor(
-                [sub.encoder_frames(n) for n in feats_lengths.tolist()], device=feats.device
-            )
-        stretches = self.training and getattr(self.specaug, "time_stretch", None) is not None
-        alignment = fit_alignment(alignment, aligned, frames, utt_ids, self.blank_id, stretches)
-        states = label_states(alignment, self.blank_id)
-        if chunking is None:
-            return Batch(encoder, text, text_lengths, utt_ids, alignment, states)
-        chunks = chunk_index(
-            frames.tolist(), chunking.size, chunking.hop, feats.device, chunking.tail
-        )
-        cut, cut_lengths = cut_features(feats, feats_lengths, chunks, sub, chunking.size)
-        if self._masks_windows():
-            cut = self.specaug.mask(cut, cut_lengths)
-        encoder = self.encode_features(cut, cut_lengths)
-        width = encoder.frames.size(1)
-        symbols = cut_frames(alignment, chunks, chunking.size)[:, :width]
-        valid = torch.arange(width, device=symbols.device) < encoder.lengths[:, None]
-        return Batch(
-            encoder,
-            text,
-            text_lengths,
-            utt_ids,
-            symbols,
-            cut_frames(states, chunks, chunking.size)[:, :width],
-            chunks.utterance,
-            ((symbols != self.blank_id) & valid).sum(1),
-        )
 
     @torch.no_grad()
     def _validation_errors(self, batch: Batch, weight: Tensor) -> dict[str, Tensor]:

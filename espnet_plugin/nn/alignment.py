@@ -1,12 +1,21 @@
-"""Alignments as the model consumes them: label states per frame, and stretching in time.
+"""Alignments as the model consumes them: label states per step, and stretching in time.
 
-Shape legend: B batch, T encoder frames, S labels.
+Files hold an alignment as one entry per encoder frame, blank (0) or the label a > 0 on it. Where
+the `rnnt` topology puts several labels on one frame, all but the last are further entries -a before
+the frame's own: ``0 -3 -4 5 0`` has three frames, and labels 3, 4 and 5 on the second. What the
+strictly monotonic topology makes is thus the same in both.
+
+Shape legend: B batch, T encoder frames, S labels, E entries, N = T + S steps of an `rnnt` path.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from espnet_plugin.lattice.topology import step_counts
 
 
 def label_states(alignment: Tensor, blank: int = 0) -> Tensor:
@@ -43,3 +52,69 @@ def stretch_alignment(
     rows = torch.arange(batch, device=device)[:, None].expand_as(position)
     out[rows[keep], position[keep]] = alignment[keep]
     return out
+
+
+@dataclass(frozen=True)
+class PlacedLabels:
+    """Labels of a batch and the frames they are on, in order; several may share a frame.
+
+    Attributes:
+        labels: [B, S], 0 past the end.
+        frames: [B, S] frame of each label.
+        counts: [B] labels.
+        lengths: [B] frames.
+    """
+
+    labels: Tensor
+    frames: Tensor
+    counts: Tensor
+    lengths: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """[B, S]: which places hold a label."""
+        return torch.arange(self.labels.size(1), device=self.labels.device) < self.counts[:, None]
+
+    def stretched(self, lengths: Tensor) -> PlacedLabels:
+        """On the time axis of stretched utterances of `lengths` [B] frames.
+
+        Labels may come to share a frame, unlike with :func:`stretch_alignment`.
+        """
+        ratio = lengths.double() / self.lengths.clamp(min=1).double()
+        moved = ((self.frames + 0.5) * ratio[:, None]).floor().long()
+        return PlacedLabels(
+            self.labels, torch.minimum(moved, (lengths - 1)[:, None]), self.counts, lengths
+        )
+
+    def path(self) -> Tensor:
+        """The `rnnt` path: label or blank (0) of every step, [B, N], blank past the end.
+
+        A frame's labels come one step each before the blank that ends it.
+        """
+        steps = step_counts(self.lengths, self.counts, "rnnt")
+        place = self.frames + torch.arange(self.labels.size(1), device=self.labels.device)
+        # One place more takes the padding, and is cut off.
+        out = self.labels.new_zeros(len(self.labels), int(steps.max()) + 1)
+        place = place.masked_fill(~self.valid, out.size(1) - 1)
+        return out.scatter_(1, place, self.labels.masked_fill(~self.valid, 0))[:, :-1]
+
+    def first_steps(self, rows: Tensor, frames: Tensor) -> Tensor:
+        """Number of the step at which frame `frames` [C] of utterance `rows` [C] begins, [C]."""
+        before = self.valid[rows] & (self.frames[rows] < frames[:, None])  # [C, S]
+        return frames + before.sum(1)
+
+
+def place_labels(entries: Tensor, lengths: Tensor) -> PlacedLabels:
+    """Entries [B, E] of which `lengths` [B] count -> their labels and frames.
+
+    A frame number of `PlacedLabels.lengths` says that the entries end within a frame.
+    """
+    valid = torch.arange(entries.size(1), device=entries.device) < lengths[:, None]  # [B, E]
+    ends, is_label = valid & (entries >= 0), valid & (entries != 0)
+    counts = is_label.sum(1)  # [B]
+    most = int(counts.max()) if len(counts) else 0
+    order = (is_label.cumsum(1) - 1).masked_fill(~is_label, most)  # [B, E]; padding goes last
+    labels = entries.new_zeros(len(entries), most + 1).scatter_(1, order, entries.abs())
+    frame = ends.cumsum(1) - ends.long()
+    frames = torch.zeros_like(labels).scatter_(1, order, frame)
+    return PlacedLabels(labels[:, :most], frames[:, :most], counts, ends.sum(1))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from espnet_plugin.report.experiment import Alignment
 from espnet_plugin.report.style import FAINT, INK, VALID
+from espnet_plugin.search.align.entries import entry_labels, frame_count, label_frames
 
 _MAX_LABELS, _MAX_FRAMES = 40, 260  # what fits into a figure's width
 
@@ -31,12 +32,12 @@ def choose(alignment: Alignment, count: int) -> list[str]:
     """Utterances of all qualities: from the best score per frame to the worst, evenly spaced."""
     fitting = [
         key
-        for key, steps in alignment.labels.items()
-        if 0 < sum(map(bool, steps)) <= _MAX_LABELS and len(steps) <= _MAX_FRAMES
+        for key, entries in alignment.labels.items()
+        if 0 < len(entry_labels(entries)) <= _MAX_LABELS and frame_count(entries) <= _MAX_FRAMES
     ]
     # where scores are not known, by length
     ordered = sorted(
-        fitting, key=lambda k: (-alignment.scores.get(k, 0.0), len(alignment.labels[k]))
+        fitting, key=lambda k: (-alignment.scores.get(k, 0.0), frame_count(alignment.labels[k]))
     )
     count = min(count, len(ordered))
     if count <= 1:
@@ -45,21 +46,21 @@ def choose(alignment: Alignment, count: int) -> list[str]:
 
 
 def _draw(axes: Axes, utterance: str, alignment: Alignment) -> None:
-    steps = alignment.labels[utterance]
-    frames = [t for t, label in enumerate(steps) if label]
-    axes.hlines(0, -0.5, len(steps) - 0.5, color=FAINT, lw=4)
+    entries = alignment.labels[utterance]
+    frames, length = label_frames(entries), frame_count(entries)
+    axes.hlines(0, -0.5, length - 0.5, color=FAINT, lw=4)
     axes.vlines(frames, 0, 1, color=VALID, lw=1.5)
-    names = [_name(steps[t], alignment.tokens) for t in frames]
-    for frame, name, height in zip(frames, names, _heights(frames, names, len(steps)), strict=True):
+    names = [_name(label, alignment.tokens) for label in entry_labels(entries)]
+    for frame, name, height in zip(frames, names, _heights(frames, names, length), strict=True):
         axes.vlines(frame, 1, 1 + height, color=FAINT, lw=0.8)
         axes.annotate(name, (frame, 1.08 + height), ha="center", fontsize=9, color=INK)
-    axes.set_xlim(-1, len(steps))
+    axes.set_xlim(-1, length)
     axes.set_ylim(-0.15, 2.7)
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
     score = alignment.scores.get(utterance)
-    said = f"{len(frames)} labels on {len(steps)} frames"
+    said = f"{len(frames)} labels on {length} frames"
     said += "" if score is None else f", log score per frame {score:.3f}"
     axes.set_title(f"{utterance}: {said}", loc="left", fontsize=9, color=INK)
 

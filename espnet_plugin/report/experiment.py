@@ -46,7 +46,7 @@ class Alignment:
     """The alignment that the viterbi stage was trained on.
 
     Attributes:
-        labels: utterance -> blank (0) or label of every encoder frame.
+        labels: utterance -> its entries (`espnet_plugin.search.align.entries`).
         scores: utterance -> log score per frame, where known.
         figures: of quality.json.
         tokens: names of the labels.

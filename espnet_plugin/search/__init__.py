@@ -1,10 +1,7 @@
 """Search: alignments, decoding, language-model fusion (L2, plain torch)."""
 
-from espnet_plugin.search.align.alignment_quality import (
-    AlignmentQuality,
-    alignment_quality,
-    label_frames,
-)
+from espnet_plugin.search.align.alignment_quality import AlignmentQuality, alignment_quality
+from espnet_plugin.search.align.entries import label_frames
 from espnet_plugin.search.align.exact_times import exact_frames
 from espnet_plugin.search.align.forced_align import LabelPrior, estimate_log_prior, forced_align
 from espnet_plugin.search.align.realign import forced_align_transducer

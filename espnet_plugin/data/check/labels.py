@@ -103,6 +103,9 @@ def check_alignment(
     report: Report,
 ) -> None:
     """Hold an alignment against transcripts and lengths; utterances that disagree are skipped."""
+    # Here, because it brings torch along, which the check of a folder does without.
+    from espnet_plugin.search.align.entries import entry_labels, frame_count
+
     try:
         alignment = read_integers(path)
     except ValueError as error:
@@ -113,18 +116,20 @@ def check_alignment(
         if key not in alignment:
             report.skip(key, f"{path}: not there")
             continue
-        steps = alignment[key]
-        emitted = [label for label in steps if label]
+        entries = alignment[key]
+        emitted, count = entry_labels(entries), frame_count(entries)
         problem = None
-        if options.tokens is not None and not _in_range(steps, 0, len(options.tokens)):
+        if options.tokens is not None and not _in_range(emitted, 0, len(options.tokens)):
             problem = f"labels outside 0..{len(options.tokens) - 1}"
+        elif options.topology == "monotonic" and count < len(entries):
+            problem = "several labels on one frame, for which the monotonic topology has no path"
         elif labels is not None and index and emitted != _ids(labels.get(key, ()), index):
             problem = (
                 f"{len(emitted)} labels that are not the {len(labels.get(key, ()))} of the "
                 "transcript"
             )
-        elif _wrong_length(len(steps), frames.get(key)):
-            problem = f"{len(steps)} steps for {frames[key]} encoder frames"
+        elif _wrong_length(count, frames.get(key)):
+            problem = f"{count} frames, of {frames[key]} that the encoder makes"
         if problem:
             report.skip(key, f"{path}: {problem}; align again with this token list and model")
 
@@ -137,8 +142,8 @@ def _in_range(values: Sequence[int], low: int, end: int) -> bool:
     return not values or (min(values) >= low and max(values) < end)
 
 
-def _wrong_length(steps: int, frames: int | None) -> bool:
-    return frames is not None and abs(steps - frames) > FRAME_TOLERANCE
+def _wrong_length(aligned: int, frames: int | None) -> bool:
+    return frames is not None and abs(aligned - frames) > FRAME_TOLERANCE
 
 
 def check_nbest(path: Path, options: CheckOptions, report: Report) -> None:

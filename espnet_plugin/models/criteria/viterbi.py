@@ -13,7 +13,9 @@ from espnet_plugin.models.criteria.base import Chunking, Criterion, TransducerPa
 class ViterbiCriterion(Criterion):
     """L1 + encoder_scale · L_enc(top) + intermediate_scale · L_enc(each intermediate block).
 
-    Only the T cells on the path reach the joint network.
+    Only the cells on the path reach the joint network: T in the monotonic topology, T + S in
+    `rnnt`, where a frame's labels come one step each before the blank that ends it. L_enc asks for
+    the labels of a frame, and for blank only where it has none, in both.
 
     Args:
         label_smoothing: of the cross entropy (paper: 0.2).
@@ -64,26 +66,27 @@ class ViterbiCriterion(Criterion):
         self.chunking = windows if chunk_size else None
 
     def _path_logits(self, model: TransducerParts, batch: Batch) -> Tensor:
-        """Joint network on the path: [B', T, V]."""
+        """Joint network on the path: [B', P, V]."""
         assert batch.states is not None
         prediction = model.prediction(batch.targets)  # [B, S+1, D]
-        states = batch.states  # [B', T]
-        if batch.utterance is None:
-            rows = torch.arange(len(states), device=states.device)
-        else:
-            rows = batch.utterance
-        on_path = prediction[rows[:, None], states]  # [B', T, D]
-        return model.joint_network(batch.encoder.frames, on_path)
+        states = batch.states  # [B', P]
+        rows = torch.arange(len(states), device=states.device)[:, None]
+        frames = batch.encoder.frames
+        if batch.step_frames is not None:
+            frames = frames[rows, batch.step_frames]  # [B', P, D]
+        if batch.utterance is not None:
+            rows = batch.utterance[:, None]
+        return model.joint_network(frames, prediction[rows, states])
 
     def __call__(
         self, model: TransducerParts, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """See `Criterion.__call__`."""
         assert batch.alignment is not None
-        alignment, lengths = batch.alignment, batch.encoder.lengths
+        lengths = batch.encoder.lengths if batch.step_lengths is None else batch.step_lengths
         losses = viterbi_loss(
             self._path_logits(model, batch),
-            alignment,
+            batch.alignment,
             lengths,
             blank=model.blank_id,
             label_smoothing=self.label_smoothing,
@@ -105,8 +108,14 @@ class ViterbiCriterion(Criterion):
 
     def _encoder_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         assert batch.alignment is not None
-        lengths = batch.encoder.lengths
+        alignment, lengths, frames = batch.alignment, batch.encoder.lengths, None
+        if batch.step_lengths is not None and batch.step_frames is not None:
+            lengths = batch.step_lengths
+            follows = torch.zeros_like(alignment, dtype=torch.bool)
+            follows[:, 1:] = (alignment[:, 1:] == 0) & (alignment[:, :-1] != 0)
+            # The blank that ends a frame with labels is no symbol of the frame.
+            frames = batch.step_frames.masked_fill(follows, -1)
         losses = encoder_ce_loss(
-            logits, batch.alignment, lengths, focal=self.focal, reduction="none"
+            logits, alignment, lengths, frames=frames, focal=self.focal, reduction="none"
         )
         return self.normalize(losses, batch)

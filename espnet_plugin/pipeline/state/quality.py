@@ -82,7 +82,9 @@ def _scores(
     missing = [key for key in keys if key not in table]
     if missing:
         raise ValueError(f"{folder / 'score'}: no score for utterance {missing[0]}")
-    return [float(table[key]) * len(alignment[key]) for key in keys]
+    from espnet_plugin.search.align.entries import frame_count
+
+    return [float(table[key]) * frame_count(alignment[key]) for key in keys]
 
 
 def _shift(alignment: Mapping[str, list[int]], other: Path) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _markdown(folder: Path, figures: Mapping[str, Any]) -> str:
         ("utterances skipped", f"{figures['skipped']} ({100 * figures['skipped_share']:.2f} %)"),
         ("encoder frames", f"{figures['frames']}"),
         ("labels", f"{figures['labels']}"),
-        ("share of frames with a label", f"{100 * figures['label_share']:.1f} %"),
+        ("labels per frame", f"{100 * figures['label_share']:.1f} %"),
     ]
     if figures.get("score_per_frame") is not None:
         rows.append(("log score per frame", f"{figures['score_per_frame']:.3f}"))

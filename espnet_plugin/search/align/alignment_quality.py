@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from espnet_plugin.search.align.entries import entry_labels, frame_count, label_frames
+
 
 @dataclass(frozen=True)
 class AlignmentQuality:
@@ -19,7 +21,8 @@ class AlignmentQuality:
     Attributes:
         utterances, frames, labels: Counts.
         score_per_frame: Mean log score per frame; None if no scores were given.
-        label_share: Labels per frame. Near 1 the utterances are almost too short for their text.
+        label_share: Labels per frame. Near 1 the utterances are almost too short for their text
+            (in the rnnt topology it may be more).
         mean_shift: Mean |frame difference| of corresponding labels against another alignment;
             None without one.
         within: Share of labels at most ``tolerance`` frames away from the other alignment.
@@ -36,11 +39,6 @@ class AlignmentQuality:
     tolerance: int = 2
 
 
-def label_frames(alignment: Sequence[int], blank: int = 0) -> list[int]:
-    """Frame of every label of one alignment, in order."""
-    return [t for t, label in enumerate(alignment) if label != blank]
-
-
 def alignment_quality(
     alignments: Sequence[Sequence[int]],
     scores: Sequence[float] | None = None,
@@ -49,10 +47,11 @@ def alignment_quality(
     tolerance: int = 2,
     blank: int = 0,
 ) -> AlignmentQuality:
-    """Quality figures of unpadded alignments (one int per encoder frame each).
+    """Quality figures of unpadded alignments.
 
     Args:
-        alignments: Blank or label per frame of each utterance.
+        alignments: Blank or label per encoder frame of each utterance; negative entries as
+            `espnet_plugin.search.align.entries` says.
         scores: Total score of each utterance, as :func:`forced_align` returns it.
         other: A second alignment of the same utterances and texts (a re-alignment).
         tolerance: A label counts as ``within`` if it moved by at most so many frames.
@@ -62,7 +61,7 @@ def alignment_quality(
         ValueError: No frames, numbers of utterances that differ, or an alignment pair with
             different label sequences.
     """
-    frames = sum(len(a) for a in alignments)
+    frames = sum(frame_count(a) for a in alignments)
     if frames == 0:
         raise ValueError("no alignment frames to judge")
     if scores is not None and len(scores) != len(alignments):
@@ -87,7 +86,7 @@ def alignment_quality(
 
 def _shifts(first: Sequence[int], second: Sequence[int], blank: int, number: int) -> list[int]:
     here, there = label_frames(first, blank), label_frames(second, blank)
-    if [first[t] for t in here] != [second[t] for t in there]:
+    if entry_labels(first, blank) != entry_labels(second, blank):
         raise ValueError(
             f"alignment {number}: the two alignments have different label sequences "
             f"({len(here)} and {len(there)} labels)"

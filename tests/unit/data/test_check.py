@@ -202,7 +202,8 @@ def test_alignments_that_disagree(tmp_path: Path) -> None:
 
     assert "3 labels that are not the 2 of the transcript" in reason(**{"a-1": "2 0 3 0 2"})
     assert "2 labels that are not the 2" in reason(**{"a-1": "3 0 2 0 0"})
-    assert "9 steps for 5 encoder frames" in reason(**{"a-1": "2 0 3 0 0 0 0 0 0"})
+    assert "9 frames, of 5 that the encoder makes" in reason(**{"a-1": "2 0 3 0 0 0 0 0 0"})
+    assert "several labels on one frame" in reason(**{"a-1": "0 0 -2 3 0 0"})
     assert "labels outside 0..5" in reason(**{"a-1": "2 0 6 0 0"})
     write_table(alignment, {key: good[key] for key in UTTERANCES[1:]})
     assert check_data_dir(folder, options).skipped == {"a-1": f"{alignment}: not there"}

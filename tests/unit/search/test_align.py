@@ -19,6 +19,7 @@ from espnet_plugin.search import (
     forced_align_transducer,
     label_frames,
 )
+from espnet_plugin.search.align.entries import entry_labels, frame_count, path_entries
 from tests.reference.search_enumeration import best_alignment
 
 LENGTHS = torch.tensor([5, 4, 3, 5, 3])
@@ -181,3 +182,16 @@ def test_alignment_quality_figures() -> None:
         alignment_quality(first, [1.0])
     with pytest.raises(ValueError, match="against 1"):
         alignment_quality(first, other=[[1]])
+
+
+def test_entries_of_an_rnnt_path() -> None:
+    path = [0, 3, 0, 1, 2, 2, 0, 0]
+    entries = path_entries(path)
+    assert entries == [0, 3, -1, -2, 2, 0]
+    assert entry_labels(entries) == [3, 1, 2, 2] and label_frames(entries) == [1, 2, 2, 2]
+    assert frame_count(entries) == 4
+    assert path_entries([]) == [] and path_entries([0, 0]) == [0, 0]
+    with pytest.raises(ValueError, match="ends in label 2"):
+        path_entries([0, 1, 2])
+    quality = alignment_quality([entries], other=[[3, -1, -2, 2, 0, 0]])
+    assert (quality.frames, quality.labels, quality.mean_shift) == (4, 4, 1.0)
