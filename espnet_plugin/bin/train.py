@@ -32,7 +32,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pipeline_options(parser)
     add = parser.add_argument
-    add("--force_alignment", type=str2bool, default=False, nargs="?", const=True)
+    for name in ("alignment", "nbest"):
+        add(f"--force_{name}", type=str2bool, default=False, nargs="?", const=True)
     add("--stop_after", metavar="STEP", help="such as train:viterbi or job:alignment")
     add(
         "--dry_run",

@@ -12,7 +12,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from espnet_plugin.pipeline.launch.commands import NBEST_FILES
+
+if TYPE_CHECKING:
+    from espnet_plugin.search.nbest import NbestEntry
 
 from espnet_plugin.corpora.text_lines import fields
 
@@ -114,12 +119,91 @@ def over_limits(args: argparse.Namespace, frames: int, labels: int) -> str | Non
     return None
 
 
+def admitted(
+    args: argparse.Namespace,
+    model: Any,
+    keys: Sequence[str],
+    frames: Sequence[int],
+    labels: Sequence[int],
+    tables: Any,
+) -> list[int]:
+    """Rows of a batch that get a list; the others are written as skipped, with the reason."""
+    rows = []
+    for row, (utt, count, size) in enumerate(zip(keys, frames, labels, strict=True)):
+        reason = over_limits(args, count, size)
+        if reason is None and model.topology == "monotonic" and size > count:
+            reason = f"{size} labels do not fit {count} encoder frames"
+        if reason is None:
+            rows.append(row)
+        else:
+            tables.skip(utt, reason)
+    return rows
+
+
+def encode_admitted(
+    args: argparse.Namespace, model: Any, keys: Sequence[str], batch: dict[str, Any], tables: Any
+) -> tuple[list[int], Any, Any]:
+    """Rows that get a list, and their encoder output; no other goes through the encoder."""
+    feats, lengths = model.features(batch["speech"], batch["speech_lengths"])
+    labels = batch["text_lengths"].tolist()
+    try:
+        sub = model.subsampling()
+    except ValueError:  # only this encoder itself tells how many frames it makes
+        output = model.encode_features(feats, lengths)
+        rows = admitted(args, model, keys, output.lengths.tolist(), labels, tables)
+        return rows, output.frames[rows], output.lengths[rows]
+    frames = [sub.encoder_frames(length) for length in lengths.tolist()]
+    rows = admitted(args, model, keys, frames, labels, tables)
+    if not rows:
+        return rows, None, None
+    lengths = lengths[rows]
+    output = model.encode_features(feats[rows, : int(lengths.max())], lengths)
+    return rows, output.frames, output.lengths
+
+
+def forced_scores(
+    model: Any, frames: Any, lengths: Any, lists: Sequence[Sequence[NbestEntry]]
+) -> list[float | None]:
+    """log P(a|x) of the references that the search did not find; None where it did."""
+    import torch
+
+    from espnet_plugin.losses import fused_full_sum_loss
+
+    forced = [next((e for e in entries if e.hypothesis is None), None) for entries in lists]
+    rows = [row for row, entry in enumerate(forced) if entry is not None]
+    scores: list[float | None] = [None] * len(lists)
+    if not rows:
+        return scores
+    sizes = torch.tensor([len(entry.tokens) for entry in forced if entry is not None])
+    targets = torch.zeros(len(rows), max(1, int(sizes.max())), dtype=torch.long)
+    for target, row in zip(targets, rows, strict=True):
+        entry = forced[row]
+        assert entry is not None
+        target[: len(entry.tokens)] = torch.tensor(entry.tokens, dtype=torch.long)
+    targets = targets.to(frames.device)
+    losses = fused_full_sum_loss(
+        frames[rows],
+        model.prediction(targets),
+        model.joint_network,
+        targets,
+        lengths[rows],
+        sizes.to(frames.device),
+        blank=model.blank_id,
+        topology=model.topology,
+        reduction="none",
+        infeasible="inf",
+    )
+    for row, loss in zip(rows, losses.tolist(), strict=True):
+        scores[row] = -loss
+    return scores
+
+
 def write_nbest(args: argparse.Namespace) -> None:
-    """Writes `nbest` (text_int), `nbest_lm` and `nbest_risk` (text_float), and `skipped`."""
-    from espnet_plugin.inference.batch_job import ResumableTables, encode, load_model, run_batches
+    """Writes the tables of `NBEST_FILES`, and `skipped`."""
+    from espnet_plugin.inference.batch_job import ResumableTables, load_model, run_batches
     from espnet_plugin.inference.searchers import make_searcher
     from espnet_plugin.models.nbest_data import pack_nbest
-    from espnet_plugin.search.nbest import make_nbest
+    from espnet_plugin.search.nbest import make_nbest, rank_of
 
     if args.ilm_scale:
         logging.warning("ilm_scale %g: the paper's N-best lists are made without", args.ilm_scale)
@@ -131,26 +215,32 @@ def write_nbest(args: argparse.Namespace) -> None:
     words = reference_words(args, getattr(train_args, "preprocessor", None) == "lexicon")
 
     def process(keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
-        frames, lengths = encode(model, batch)
+        rows, frames, lengths = encode_admitted(args, model, keys, batch, tables)
+        if not rows:
+            return
         found = search(frames, lengths)
-        for b, utt in enumerate(keys):
-            labels = int(batch["text_lengths"][b])
-            if too_long := over_limits(args, int(lengths[b]), labels):
-                tables.skip(utt, too_long)
-                continue
-            if model.topology == "monotonic" and labels > int(lengths[b]):
-                tables.skip(utt, f"{labels} labels do not fit {int(lengths[b])} encoder frames")
-                continue
-            reference = batch["text"][b, :labels].tolist()
-            entries = make_nbest(found[b], reference, args.nbest, riskless)
+        labels = batch["text_lengths"].tolist()
+        references = [batch["text"][b, : labels[b]].tolist() for b in rows]
+        lists = [
+            make_nbest(hypotheses, reference, args.nbest, riskless)
+            for hypotheses, reference in zip(found, references, strict=True)
+        ]
+        forced = forced_scores(model, frames, lengths, lists)
+        for b, hypotheses, reference, entries, score in zip(
+            rows, found, references, lists, forced, strict=True
+        ):
+            utt = keys[b]
+            am = [e.hypothesis.am_score if e.hypothesis else score for e in entries]
             tables.write(
                 utt,
                 " ".join(map(str, pack_nbest([list(entry.tokens) for entry in entries]))),
                 " ".join(f"{language.of(entry, words[utt]):.6f}" for entry in entries),
                 " ".join(str(entry.risk) for entry in entries),
+                " ".join(f"{value:.6f}" for value in am),
+                rank_of(hypotheses, reference),
             )
 
-    run_batches(args, train_args, ("nbest", "nbest_lm", "nbest_risk"), process)
+    run_batches(args, train_args, NBEST_FILES, process)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

@@ -230,6 +230,7 @@ def _add_records(contents: Contents, exp: Path, state: Mapping[str, Any]) -> Non
         contents.members[PIPELINE_STATE] = (json.dumps(clean, indent=2) + "\n").encode()
     contents.add_text(exp / "RESULTS.md", "RESULTS.md")
     contents.add_text(exp / "report" / "report.md", "report/report.md")
-    contents.add_text(exp / "alignment" / "quality.md", "report/alignment_quality.md")
+    for job in ("alignment", "nbest"):
+        contents.add_text(exp / job / "quality.md", f"report/{job}_quality.md")
     for picture in sorted((exp / "report").glob("*.png")):
         contents.members[f"report/{picture.name}"] = picture

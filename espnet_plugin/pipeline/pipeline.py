@@ -34,7 +34,7 @@ from espnet_plugin.pipeline.steps.data_jobs import (
     NBEST,
     chooses_variants,
     job_checks,
-    judge_alignment,
+    judge_data,
     make_alignment,
     make_nbest,
 )
@@ -141,7 +141,7 @@ class Pipeline:
             init = self._init(stage) if stage.init_from and stage.init_from.external else None
             spec[stage.name] = train_command(stage, self.options, config, folder, None, init)[skip:]
         configs = [(self.exp / "conf" / f"{n}.yaml").read_text(encoding="utf-8") for n in spec]
-        spec |= job_checks(self.steps, self.config, self.options)
+        spec |= job_checks(self.steps, self.config, self.stages, self.options)
         text = json.dumps(spec, indent=1)
         content = text + "".join(configs)
         digest = hashlib.sha256(f"{__version__} {content}".encode()).hexdigest()
@@ -168,8 +168,8 @@ class Pipeline:
             missing = [p for p in self.products(step) if not (folder / p).exists()]
             if not missing:
                 self.show(f"{title}: done before ({clock(known.seconds)})")
-                if step.kind == "alignment":
-                    judge_alignment(step, self.config, self.options, self.show)
+                if step.kind != "train":
+                    judge_data(step, self.config, self.stages, self.options, self.show)
                 return
             if not self.options.rerun_stale:
                 raise ValueError(
@@ -217,7 +217,7 @@ class Pipeline:
             make_alignment(step, self.config, self.options, model, tick, self.show)
         elif step.kind == "nbest":
             assert model is not None
-            make_nbest(step, self.config, self.options, model, tick, self.show)
+            make_nbest(step, self.config, self.stages, self.options, model, tick, self.show)
         else:
             stage = self.stages[step.folder]
             data = None if step.data_step is None else self.exp / self._folder(step.data_step)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_plugin.data.frame_limit import too_long
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.pipeline.plan.options import RunOptions
 
@@ -50,6 +53,22 @@ class DataSize:
     def frames(self, units: float) -> float:
         """Feature frames of 10 ms in so many units of ``lengths``."""
         return units * FRAMES_PER_SECOND / self.units_per_second
+
+
+def within_limit(data: DataSize, stage: Mapping[str, Any], options: RunOptions) -> DataSize:
+    """The utterances that a stage trains on: its options may leave out the longest.
+
+    Raises:
+        ValueError: they leave out all.
+    """
+    lengths = {str(number): int(length) for number, length in enumerate(data.lengths)}
+    left_out = too_long(lengths, stage, options.feats_type)
+    if not left_out:
+        return data
+    if len(left_out) == len(lengths):
+        raise ValueError(f"{data.source}: every utterance is longer than loss_conf.max_frames")
+    keep = np.array([key not in left_out for key in lengths])
+    return replace(data, lengths=data.lengths[keep], labels=data.labels[keep])
 
 
 def units_per_second(options: RunOptions) -> float:

@@ -65,6 +65,16 @@ def make_nbest(
     return entries
 
 
+def rank_of(hypotheses: Sequence[Hypothesis], tokens: Sequence[int]) -> int:
+    """Place of a label sequence among the distinct ones found, best first from 1; 0: not found."""
+    wanted, seen = tuple(tokens), set()
+    for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
+        seen.add(hypothesis.tokens)
+        if hypothesis.tokens == wanted:
+            return len(seen)
+    return 0
+
+
 def rescore(
     hypotheses: Sequence[Hypothesis],
     lm_scales: Sequence[float],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
+from espnet_plugin.tasks.frame_limit import limited_shapes
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
 loss_choices = ClassChoices(
@@ -80,6 +82,14 @@ class ProgressiveASRTask(ASRTask):
         """ESPnet's and what the viterbi and mbr stages need."""
         names: tuple[str, ...] = super().optional_data_names(train, inference)
         return (*names, "alignment", "nbest", "nbest_lm", "nbest_risk")
+
+    @classmethod
+    def build_iter_options(cls, args: argparse.Namespace, *others: Any, **kwargs: Any) -> Any:
+        """ESPnet's; training samples only what the loss's `max_frames` admits."""
+        options = super().build_iter_options(args, *others, **kwargs)
+        if not options.train:
+            return options
+        return replace(options, shape_files=limited_shapes(args, options.shape_files))
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:

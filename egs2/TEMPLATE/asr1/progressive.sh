@@ -51,6 +51,7 @@ Experiment
   --init_from_parts "PART,..."  only: encoder, encoder_output, prediction, joint (all)
   --rerun_stale true|false     redo steps whose inputs changed; old folders are moved aside (false)
   --force_alignment true|false train on an alignment that breaks its limits (false)
+  --force_nbest true|false  train on N-best lists that break their limits (false)
 Language models (--use_lm true: n-grams are made before step 6, as mbr may want them; step 8 uses all)
   --use_lm true|false          make and use what these name (false)
   --word_arpa FILE|train       word n-gram, ARPA or KenLM; train: made from --lm_train_text; also
@@ -118,6 +119,7 @@ init_from_stage=
 init_from_parts=
 rerun_stale=false
 force_alignment=false
+force_nbest=false
 use_lm=false
 word_arpa=
 token_arpa=
@@ -451,7 +453,8 @@ if wanted 6; then
     probe_steps=${probe_steps:-$((ngpu > 0 ? 2 : 0))}
     run plan "${pipeline[@]}" --probe_steps "${probe_steps}" ||
         die "the plan does not hold here (see above); --probe_steps 0 trains without measuring first"
-    run train "${pipeline[@]}" --force_alignment "${force_alignment}"
+    run train "${pipeline[@]}" --force_alignment "${force_alignment}" \
+        --force_nbest "${force_nbest}"
 fi
 
 if wanted 7 && "${use_lm}" && [ -n "${lm_config}" ]; then

@@ -118,6 +118,25 @@ class Criterion(ABC):
         return self.counts(batch, used).sum().float().clamp(min=1e-6)
 
 
+def check_max_frames(max_frames: int | None) -> None:
+    """Raises ValueError unless it is None or a number of frames."""
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"loss_conf.max_frames must be at least 1, got {max_frames}")
+
+
+def within_frames(
+    model: TransducerParts, batch: Batch, max_frames: int | None, device: torch.device
+) -> Tensor | None:
+    """Which rows [B] of a training batch have at most so many encoder frames; None: all.
+
+    Longer utterances are left out of the batches already (`tasks.frame_limit`); what is left to
+    find here was stretched beyond the limit, or is of an encoder whose frames nobody knew.
+    """
+    if max_frames is None or not model.training:
+        return None
+    return (batch.encoder.lengths <= max_frames).to(device)
+
+
 def feasible(losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Which of the losses [B] are finite paths, and the statistic that reports the others.
 

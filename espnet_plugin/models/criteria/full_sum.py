@@ -6,7 +6,13 @@ from torch import Tensor
 
 from espnet_plugin.losses import encoder_full_sum_loss, fused_full_sum_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
+from espnet_plugin.models.criteria.base import (
+    Criterion,
+    TransducerParts,
+    check_max_frames,
+    feasible,
+    within_frames,
+)
 
 
 class FullSumCriterion(Criterion):
@@ -16,7 +22,7 @@ class FullSumCriterion(Criterion):
         backend: of `fused_full_sum_loss`; "auto" takes the best one available.
         encoder_scale: weight of the encoder-only full-sum loss on the output layer of the encoder
             (0 as in the paper; from scratch it helps the encoder to take off).
-        max_frames: encoder frames above which a sequence is left out of the loss (paper: 600).
+        max_frames: encoder frames above which a sequence is left out of training (paper: 600).
         normalization: see `Criterion`.
 
     Raises:
@@ -33,8 +39,7 @@ class FullSumCriterion(Criterion):
         super().__init__(normalization)
         if encoder_scale < 0:
             raise ValueError(f"loss_conf.encoder_scale must be >= 0, got {encoder_scale}")
-        if max_frames is not None and max_frames < 1:
-            raise ValueError(f"loss_conf.max_frames must be at least 1, got {max_frames}")
+        check_max_frames(max_frames)
         self.backend = backend
         self.encoder_scale = encoder_scale
         self.max_frames = max_frames
@@ -61,8 +66,8 @@ class FullSumCriterion(Criterion):
         """See `Criterion.__call__`."""
         losses = self.losses(model, batch)
         used, stats = feasible(losses)
-        if self.max_frames is not None and model.training:
-            used = used & (batch.encoder.lengths <= self.max_frames).to(used.device)
+        within = within_frames(model, batch, self.max_frames, used.device)
+        used = used if within is None else used & within
         loss = self.normalize(losses, batch, used)
         stats["loss_full_sum"] = loss.detach()
         if self.encoder_scale > 0:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from espnet_plugin.losses import mbr_loss
 from espnet_plugin.models.batch import Batch
-from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
+from espnet_plugin.models.criteria.base import (
+    Criterion,
+    TransducerParts,
+    check_max_frames,
+    feasible,
+    within_frames,
+)
 from espnet_plugin.models.criteria.full_sum import FullSumCriterion
 
 
@@ -23,6 +29,8 @@ class MBRCriterion(Criterion):
         scale: of the scores in the softmax over the list (paper: 2.5).
         ce_scale: weight of the reference's full-sum loss (paper: 0.05).
         backend: of `fused_full_sum_loss`.
+        max_frames: encoder frames above which an utterance is left out of training; the pipeline
+            makes no lists of those.
         normalization: see `Criterion`.
 
     Raises:
@@ -36,11 +44,14 @@ class MBRCriterion(Criterion):
         scale: float = 2.5,
         ce_scale: float = 0.05,
         backend: str = "auto",
+        max_frames: int | None = None,
         normalization: str = "sequences",
     ) -> None:
         super().__init__(normalization)
         if scale <= 0 or ce_scale < 0:
             raise ValueError(f"mbr needs scale > 0 and ce_scale >= 0, got {scale=} {ce_scale=}")
+        check_max_frames(max_frames)
+        self.max_frames = max_frames
         self.scale = scale
         self.ce_scale = ce_scale
         self.full_sum = FullSumCriterion(backend=backend, normalization=normalization)
@@ -67,12 +78,14 @@ class MBRCriterion(Criterion):
             mask=nbest.mask & torch.isfinite(log_probs.detach()),
             reduction="none",
         )  # [B]
-        loss = self.normalize(risks, batch)
+        within = within_frames(model, batch, self.max_frames, risks.device)
+        loss = self.normalize(risks, batch, within)
         stats = {"loss_mbr": loss.detach()}
         if self.ce_scale > 0:
             reference = self.full_sum.losses(model, batch)
             used, more = feasible(reference)
+            used = used if within is None else used & within
             extra = self.normalize(reference, batch, used)
             loss = loss + self.ce_scale * extra
             stats.update(more, loss_full_sum=extra.detach())
-        return loss, stats, self.weight(batch)
+        return loss, stats, self.weight(batch, within)

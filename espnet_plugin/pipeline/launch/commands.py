@@ -16,12 +16,15 @@ from espnet_plugin.pipeline.launch.programs import program_module
 from espnet_plugin.pipeline.plan.front_end import check_front_end
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
+from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS
 from espnet_plugin.pipeline.state.quality import LIMITS
 
 #: Keys of the YAML's alignment and nbest sections that the pipeline consumes.
-JOB_KEYS = frozenset({*LIMITS, "from_file", "realign", "nj"})
+JOB_KEYS = frozenset({*LIMITS, *NBEST_LIMITS, "from_file", "realign", "nj"})
 
-NBEST_FILES = ("nbest", "nbest_lm", "nbest_risk")
+#: What an N-best job writes; training reads the first three, `state.nbest_quality` all.
+NBEST_FILES = ("nbest", "nbest_lm", "nbest_risk", "nbest_am", "nbest_rank")
+NBEST_TYPES = {"nbest": "text_int", "nbest_lm": "text_float", "nbest_risk": "text_float"}
 ALIGNMENT_FILES = ("alignment", "score")
 
 
@@ -98,8 +101,7 @@ def train_command(
         if data is not None and stage.needs == "alignment":
             files.append((data / "alignment", "alignment", "text_int"))
         if data is not None and stage.needs == "nbest" and part == "train":
-            types = ("text_int", "text_float", "text_float")
-            files += [(data / n, n, t) for n, t in zip(NBEST_FILES, types, strict=True)]
+            files += [(data / name, name, kind) for name, kind in NBEST_TYPES.items()]
         for path, name, kind in files:
             command += [f"--{part}_data_path_and_name_and_type", f"{path},{name},{kind}"]
         for shape in training_shapes(stage, options, part, data, labels):

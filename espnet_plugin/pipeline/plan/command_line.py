@@ -145,6 +145,7 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         stage_args=stage_args,
         rerun_stale=args.rerun_stale,
         force_alignment=getattr(args, "force_alignment", False),
+        force_nbest=getattr(args, "force_nbest", False),
     )
 
 

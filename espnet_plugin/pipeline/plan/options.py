@@ -29,7 +29,7 @@ class RunOptions:
         train_threads: OMP_NUM_THREADS of local training; None leaves the environment alone.
         stage_args: stage name -> extra arguments of its training.
         rerun_stale: make stale steps again instead of refusing.
-        force_alignment: train on an alignment that breaks its thresholds.
+        force_alignment, force_nbest: train on an alignment, or lists, that break their thresholds.
     """
 
     exp: Path
@@ -53,6 +53,7 @@ class RunOptions:
     stage_args: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rerun_stale: bool = False
     force_alignment: bool = False
+    force_nbest: bool = False
 
     @property
     def scp(self) -> str:

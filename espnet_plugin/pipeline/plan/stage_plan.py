@@ -9,6 +9,12 @@ from typing import Any
 from espnet_plugin.packages.sources import is_source
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
+from espnet_plugin.pipeline.plan.realign import (
+    FOLDER,
+    entry_after,
+    is_realignment,
+    realignments,
+)
 
 #: Losses and what data they need besides speech and text.
 LOSS_NEEDS: Mapping[str, str | None] = {
@@ -121,6 +127,7 @@ class Step:
         start: the stage whose start from outside (`InitFrom.external`) gives the job its model,
             where no stage before it can.
         labels_step: the alignment that chose the pronunciations whose labels this step uses.
+        consumer: the first stage that a job's data are made for.
     """
 
     name: str
@@ -131,6 +138,7 @@ class Step:
     data_step: str | None = None
     start: str | None = None
     labels_step: str | None = None
+    consumer: str | None = None
 
 
 def make_stage(
@@ -253,9 +261,7 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
                 "can make one; plan an aligner (loss: ctc) first or set alignment.from_file"
             )
-        if stage.needs == "nbest" and not any(
-            s.loss in ("viterbi", "full_sum") for s in stages[:index]
-        ):
+        if stage.needs == "nbest" and not any(s.loss != "ctc" for s in stages[:index]):
             raise ValueError(
                 f"{config.path}: stage {stage.name} needs N-best lists, but no transducer stage "
                 f"(loss viterbi or full_sum) comes before it: {', '.join(before) or 'nothing'}"
@@ -265,11 +271,11 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
             f"{config.path}: alignment.variants chooses pronunciations while it aligns; it cannot "
             "go with alignment.from_file"
         )
-    realign = (config.alignment.get("realign") or {}).get("after")
-    if realign is not None and realign not in names:
-        raise ValueError(
-            f"{config.path}: alignment.realign.after names no planned stage: {realign}"
-        )
+    for entry in realignments(config.alignment):
+        if entry["after"] not in names:
+            raise ValueError(
+                f"{config.path}: alignment.realign.after names no planned stage: {entry['after']}"
+            )
 
 
 def _check_blocks(stage: TrainStage, blocks: Sequence[int], source: TrainStage | None) -> None:
@@ -302,31 +308,42 @@ def _data_source(
     """Whose model makes a stage's alignment or N-best lists: (stage before, stage that starts)."""
     if stage.needs == "alignment" and config.alignment.get("from_file"):
         return None, None
-    able = [s for s in before if stage.needs == "alignment" or s.loss in ("viterbi", "full_sum")]
-    return (before[-1].name, None) if able else (None, stage.name)
+    able = [s for s in before if stage.needs == "alignment" or s.loss != "ctc"]
+    return (able[-1].name, None) if able else (None, stage.name)
 
 
 def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[Step, ...]:
     """The steps of a validated plan, in the order they run.
 
     An alignment is made once, by the stage before the first one that needs it, and once more
-    where ``alignment.realign.after`` says so; N-best lists likewise are made once. A first stage
-    that starts from a model of elsewhere has them made by that model. An alignment that chose
-    among pronunciations (``alignment.variants``) gives all later steps their labels.
+    where an entry of ``alignment.realign`` says so; N-best lists are made for every stage that
+    needs them, by the transducer before it. A first stage that starts from a model of elsewhere
+    has them made by that model. An alignment that chose among pronunciations
+    (``alignment.variants``) gives all later steps their labels.
     """
     steps: list[Step] = []
     data: dict[str, str] = {}
     labels: str | None = None
-    realign = (config.alignment.get("realign") or {}).get("after")
     for number, stage in enumerate(stages):
         need = stage.needs
-        if need is not None and need not in data:
+        if need is not None and (need == "nbest" or need not in data):
+            folder = need if need not in data else f"{need}_{stage.name}"
             source, start = _data_source(stage, stages[:number], config)
             upstream: tuple[str, ...] = () if source is None else (f"train:{source}",)
             upstream += () if labels is None else (labels,)
-            name = f"job:{need}"
-            steps.append(Step(name, need, need, source, upstream, start=start, labels_step=labels))
-            data[need] = f"job:{need}"
+            data[need] = f"job:{folder}"
+            steps.append(
+                Step(
+                    data[need],
+                    need,
+                    folder,
+                    source,
+                    upstream,
+                    start=start,
+                    labels_step=labels,
+                    consumer=stage.name,
+                )
+            )
             if need == "alignment" and config.alignment.get("variants"):
                 labels = data[need]
         init = stage.init_from
@@ -346,14 +363,17 @@ def build_steps(stages: Sequence[TrainStage], config: PipelineConfig) -> tuple[S
                 labels_step=labels,
             )
         )
-        if realign == stage.name:
-            upstream = (
-                f"train:{stage.name}",
-                *([data["alignment"]] if "alignment" in data else []),
-            )
-            kind, folder = "alignment", "realignment"
-            steps.append(
-                Step(f"job:{folder}", kind, folder, stage.name, upstream, labels_step=labels)
-            )
-            data["alignment"] = "job:realignment"
+        if entry_after(config.alignment, stage.name) is not None:
+            steps.append(_realignment(stage, data.get("alignment"), labels, steps))
+            data["alignment"] = steps[-1].name
     return tuple(steps)
+
+
+def _realignment(
+    stage: TrainStage, before: str | None, labels: str | None, steps: Sequence[Step]
+) -> Step:
+    """The step that aligns anew with a stage's model, to be compared with the alignment before."""
+    first = not any(is_realignment(step.folder) for step in steps)
+    folder = FOLDER if first else f"{FOLDER}_{stage.name}"
+    upstream = (f"train:{stage.name}", *([before] if before is not None else []))
+    return Step(f"job:{folder}", "alignment", folder, stage.name, upstream, labels_step=labels)

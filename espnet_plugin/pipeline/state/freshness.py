@@ -11,13 +11,16 @@ from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import initial_model
+from espnet_plugin.pipeline.plan.list_settings import list_limit
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
 from espnet_plugin.pipeline.plan.stage_plan import InitFrom, Step, TrainStage
 from espnet_plugin.pipeline.state.fingerprint import (
     fingerprint,
     relevant_arguments,
     relevant_options,
 )
+from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS
 from espnet_plugin.pipeline.state.quality import LIMITS
 from espnet_plugin.pipeline.state.state import PipelineState, StepState
 
@@ -53,11 +56,16 @@ def fingerprints(
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
-            # The first alignment does not depend on whether there will be a second one.
-            leave_out = {*LIMITS, *(("realign",) if step.name == "job:alignment" else ())}
+            # An alignment does not depend on whether there will be another one.
+            leave_out = {*LIMITS, *NBEST_LIMITS, "realign"}
             settings["options"] = {
                 k: v for k, v in relevant_options(section).items() if k not in leave_out
             }
+            if is_realignment(step.folder):
+                settings["options"]["realign"] = entry_after(config.alignment, step.stage)
+            limit = list_limit(step, config, stages)
+            if limit is not None:
+                settings["options"]["max_frames"] = limit
             external = step.stage is None and config.alignment.get("from_file")
             files += [Path(external)] if external else []
             start = stages[step.start].init_from if step.start is not None else None

@@ -60,10 +60,16 @@ def assess_alignment(folder: Path, other: Path | None = None) -> dict[str, Any]:
     return figures
 
 
-def broken_limits(figures: Mapping[str, Any], limits: Mapping[str, Any]) -> list[str]:
-    """One sentence per threshold of ``limits`` that the figures break."""
+def broken_limits(
+    figures: Mapping[str, Any], limits: Mapping[str, Any], known: Mapping[str, str] = LIMITS
+) -> list[str]:
+    """One sentence per threshold of ``limits`` that the figures break.
+
+    Args:
+        known: thresholds there are, and the figure that each one bounds.
+    """
     problems = []
-    for key, name in LIMITS.items():
+    for key, name in known.items():
         limit, value = limits.get(key), figures.get(name)
         if limit is None or value is None:
             continue

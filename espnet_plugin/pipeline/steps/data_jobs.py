@@ -14,19 +14,28 @@ from espnet_plugin.pipeline.launch.commands import (
     ALIGNMENT_FILES as ALIGNMENT,
 )
 from espnet_plugin.pipeline.launch.commands import (
-    NBEST_FILES as NBEST,
+    NBEST_FILES,
+    NBEST_TYPES,
+    aligned_keys,
+    job_arguments,
+    program,
 )
-from espnet_plugin.pipeline.launch.commands import aligned_keys, job_arguments, program
 from espnet_plugin.pipeline.launch.jobs import make_job, run_jobs
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import filter_shapes, merge_tables
+from espnet_plugin.pipeline.plan.list_settings import list_scale, list_settings
 from espnet_plugin.pipeline.plan.options import RunOptions
-from espnet_plugin.pipeline.plan.stage_plan import Step
+from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
+from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage
+from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS, assess_nbest, summary
 from espnet_plugin.pipeline.state.quality import assess_alignment, broken_limits
 from espnet_plugin.pipeline.steps.variants import report_variants
 
 __all__ = ["ALIGNMENT", "NBEST", "make_alignment", "make_nbest"]
+
+#: Files of finished lists without which they cannot be trained on.
+NBEST = tuple(NBEST_TYPES)
 
 Tick = Callable[[], None]
 Show = Callable[[str], None]
@@ -51,16 +60,13 @@ def make_alignment(
     """
     folder = options.exp / step.folder
     settings = _settings(step, config)
-    again = _is_realignment(step)
     if not ((folder / "done").exists() and (folder / ALIGNMENT[0]).exists()):
         if model is None:
             _import(Path(config.alignment["from_file"]), options, folder)
         else:
             _align(step, settings, options, model, tick, show)
         (folder / "done").touch()
-    first = options.exp / "alignment"
-    against = first if again and (first / "alignment").exists() else None
-    figures = assess_alignment(folder, against)
+    figures = assess_alignment(folder, _alignment_before(step, options))
     if chooses_variants(step, config):
         show(f"{step.folder:<10} {report_variants(folder)}")
     keep = aligned_keys(folder, "alignment")
@@ -75,20 +81,43 @@ def make_alignment(
     _refuse_broken(folder, broken_limits(figures, settings), options, show)
 
 
-def judge_alignment(step: Step, config: PipelineConfig, options: RunOptions, show: Show) -> None:
-    """Hold a finished alignment against the limits of the present YAML.
+def _alignment_before(step: Step, options: RunOptions) -> Path | None:
+    """The alignment that a re-alignment is compared with."""
+    jobs = [name.removeprefix("job:") for name in step.upstream if name.startswith("job:")]
+    if not is_realignment(step.folder) or not jobs:
+        return None
+    folder = options.exp / jobs[0]
+    return folder if (folder / "alignment").exists() else None
+
+
+def judge_data(
+    step: Step,
+    config: PipelineConfig,
+    stages: Mapping[str, TrainStage],
+    options: RunOptions,
+    show: Show,
+) -> None:
+    """Hold a finished alignment, or finished lists, against the limits of the present YAML.
 
     Raises:
-        ValueError: it breaks one and is not forced.
+        ValueError: they break one and are not forced.
     """
     folder = options.exp / step.folder
     path = folder / "quality.json"
-    figures = json.loads(path.read_text()) if path.exists() else assess_alignment(folder)
-    _refuse_broken(folder, broken_limits(figures, _settings(step, config)), options, show)
+    figures = json.loads(path.read_text()) if path.exists() else None
+    if step.kind == "alignment":
+        figures = figures or assess_alignment(folder, _alignment_before(step, options))
+        _refuse_broken(folder, broken_limits(figures, _settings(step, config)), options, show)
+    else:
+        figures = figures or assess_nbest(folder, list_scale(step, stages))
+        _refuse_lists(folder, figures, config, options, show)
 
 
 def job_checks(
-    steps: Iterable[Step], config: PipelineConfig, options: RunOptions
+    steps: Iterable[Step],
+    config: PipelineConfig,
+    stages: Mapping[str, TrainStage],
+    options: RunOptions,
 ) -> dict[str, list[str]]:
     """``job:<folder>`` -> its program and arguments, for a check of them before anything runs."""
     found = {}
@@ -96,42 +125,47 @@ def job_checks(
         if step.kind == "train" or (step.kind == "alignment" and step.stage is None):
             continue
         name = "align" if step.kind == "alignment" else "nbest"
-        settings = _settings(step, config) if name == "align" else config.nbest
+        settings = (
+            _settings(step, config) if name == "align" else list_settings(step, config, stages)
+        )
         model = options.exp / str(step.stage) / "model.pth"
         arguments = job_arguments(options, model, options.train_data, settings, "keys", "output")
         found[step.name] = [name, *arguments]
     return found
 
 
-def _is_realignment(step: Step) -> bool:
-    return step.name == "job:realignment"
-
-
 def chooses_variants(step: Step, config: PipelineConfig) -> bool:
     """Whether an alignment chooses among the pronunciations of each word."""
-    return bool(config.alignment.get("variants")) and not _is_realignment(step)
+    return bool(config.alignment.get("variants")) and not is_realignment(step.folder)
 
 
 def _settings(step: Step, config: PipelineConfig) -> dict[str, Any]:
     """The YAML's alignment section, as it applies to this step."""
     settings = dict(config.alignment)
-    if not _is_realignment(step):
+    if not is_realignment(step.folder):
         return settings
     settings.pop("variants", None)  # chosen already
-    realign = {k: v for k, v in (settings.get("realign") or {}).items() if k != "after"}
-    return {**settings, "source": "transducer", **realign}
+    entry = entry_after(config.alignment, step.stage) or {}
+    return {**settings, "source": "transducer", **{k: v for k, v in entry.items() if k != "after"}}
 
 
 def make_nbest(
-    step: Step, config: PipelineConfig, options: RunOptions, model: Path, tick: Tick, show: Show
+    step: Step,
+    config: PipelineConfig,
+    stages: Mapping[str, TrainStage],
+    options: RunOptions,
+    model: Path,
+    tick: Tick,
+    show: Show,
 ) -> None:
-    """Make N-best lists of the training data and prepare them for training.
+    """Make N-best lists of the training data, judge them, and prepare them for training.
 
     Raises:
-        ValueError: the lists do not cover the data.
+        ValueError: the lists do not cover the data, or break a limit of the YAML.
         ChildFailed: a job failed.
     """
     folder = options.exp / step.folder
+    settings = list_settings(step, config, stages)
     text = options.train_data / "text"
     keys = list(read_table(text))
     if step.labels_step is not None:
@@ -141,12 +175,15 @@ def make_nbest(
 
     def command(key_file: str, output: str) -> list[str]:
         data = options.train_data
-        return job_arguments(options, model, data, config.nbest, key_file, output, text)
+        return job_arguments(options, model, data, settings, key_file, output, text)
 
-    job = make_job(step.folder, folder, keys, "nbest", command, NBEST, options, config.nbest)
+    job = make_job(step.folder, folder, keys, "nbest", command, NBEST_FILES, options, settings)
     run_jobs([job], options.inference_nj, tick, show)
+    figures = assess_nbest(folder, list_scale(step, stages))
     keep = aligned_keys(folder, "nbest")
     filter_shapes(options.shape_files("train"), keep, folder / "shape" / "train")
+    show(f"{step.folder:<10} {summary(figures)}")
+    _refuse_lists(folder, figures, config, options, show)
 
 
 def _align(
@@ -156,7 +193,7 @@ def _align(
     data = folder / "data"
     sets = (options.train_data, options.valid_data)
     texts = [d / "text" for d in sets]
-    if _is_realignment(step) and step.labels_step is not None:
+    if is_realignment(step.folder) and step.labels_step is not None:
         texts = [options.exp / "alignment" / "text"]
     keys = merge_tables(texts, data / "text")
     merge_tables([d / options.scp for d in sets], data / options.scp)
@@ -219,11 +256,34 @@ def _refuse_broken(folder: Path, problems: list[str], options: RunOptions, show:
     if not problems:
         return
     text = "; ".join(problems)
-    if options.force_alignment:
-        show(f"{folder.name:<10} {text}; going on, as --force_alignment says")
+    if _forced(folder, text, "alignment", options.force_alignment, show):
         return
     raise ValueError(
         f"{folder / 'alignment'} is plainly broken: {text}. Report: {folder / 'quality.md'}. Train "
         "the aligner longer, change the limits under alignment: in the YAML, or give "
         "--force_alignment true"
     )
+
+
+def _refuse_lists(
+    folder: Path,
+    figures: Mapping[str, Any],
+    config: PipelineConfig,
+    options: RunOptions,
+    show: Show,
+) -> None:
+    problems = broken_limits(figures, config.nbest, NBEST_LIMITS)
+    text = "; ".join(problems)
+    if not problems or _forced(folder, text, "nbest", options.force_nbest, show):
+        return
+    raise ValueError(
+        f"{folder / 'nbest'}: nothing is to be learned from these lists: {text}. Report: "
+        f"{folder / 'quality.md'}. Make them otherwise (beam, language model, list_size), change "
+        "the limits under nbest: in the YAML, or give --force_nbest true"
+    )
+
+
+def _forced(folder: Path, text: str, name: str, forced: bool, show: Show) -> bool:
+    if forced:
+        show(f"{folder.name:<10} {text}; going on, as --force_{name} says")
+    return forced

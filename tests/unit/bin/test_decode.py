@@ -313,16 +313,3 @@ def test_lexica_and_models_that_do_not_fit(job, tmp_path, caplog):
     assert "another vocabulary" in refusal(
         caplog, options, tmp_path / "a", "--lm", f"ngram:{tmp_path / 'other.arpa'}:0.3"
     )
-
-
-def test_a_model_of_the_other_topology_is_not_aligned(job, tmp_path, caplog):
-    from espnet_plugin.jobs.align import main
-
-    folder, options = job
-    if "rnnt" not in str(folder):
-        pytest.skip("the monotonic topology is what alignments are made in")
-    swap = {"--asr_train_config": "--train_config", "--asr_model_file": "--model_file"}
-    given = [swap.get(option, option) for option in options]
-    given += ["--data_path_and_name_and_type", f"{folder / 'data/text'},text,text"]
-    assert main([*given, "--output_dir", str(tmp_path), "--source", "transducer"]) == 2
-    assert "monotonic topology; this one is rnnt" in caplog.text

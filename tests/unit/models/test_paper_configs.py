@@ -257,7 +257,8 @@ def test_jobs_between_stages_take_their_options(path: Path, tmp_path: Path) -> N
     config = load_pipeline_config(path)
     stages = make_plan(config)
     options = RunOptions(tmp_path / "exp", tmp_path, tmp_path, tmp_path)
-    jobs = job_checks(build_steps(stages, config), config, options)
+    by_name = {stage.name: stage for stage in stages}
+    jobs = job_checks(build_steps(stages, config), config, by_name, options)
     only = path.stem == "train_full_sum_only"
     assert sorted(jobs) == ([] if only else ["job:alignment", "job:nbest"])
     for program, *arguments in jobs.values():

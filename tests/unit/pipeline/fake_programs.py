@@ -148,12 +148,13 @@ def run(name: str, given: dict[str, list[str]]) -> int:
     if name == "asr_train":
         return asr_train(given)
     if name == "align":
-        files = {"alignment": "0 V 0 3 0 0", "score": "-0.05"}
+        files = {"alignment": os.environ.get("FAKE_ALIGNMENT", "0 V 0 3 0 0"), "score": "-0.05"}
         if given.get("variants") == ["true"]:
             files["text"] = "A(2) B"
         return per_utterance(given, files)
     if name == "nbest":
         files = {"nbest": "2 1 1 V 3", "nbest_lm": "-1 -2", "nbest_risk": "0 1"}
+        files |= {"nbest_am": "-3 -4", "nbest_rank": "1"}
         return per_utterance(given, files)
     return decode(given)
 

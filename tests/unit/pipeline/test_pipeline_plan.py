@@ -85,6 +85,48 @@ def test_realignment_feeds_the_viterbi_stages_after_it() -> None:
     assert steps["train:again"].data_step == "job:realignment"
 
 
+def test_several_realignments() -> None:
+    names = ["align", "viterbi", "again", "last"]
+    losses = {"align": {}, "viterbi": {}, "again": {"loss": "viterbi"}, "last": {"loss": "viterbi"}}
+    entries = [{"after": "viterbi"}, {"after": "again", "batch_size": 2}]
+    cfg = config(losses, conf={"stages": names}, alignment={"realign": entries})
+    steps = {step.name: step for step in build_steps(make_plan(cfg), cfg)}
+    assert list(steps) == [
+        *("train:align", "job:alignment", "train:viterbi", "job:realignment", "train:again"),
+        *("job:realignment_again", "train:last"),
+    ]
+    assert steps["job:realignment"].upstream == ("train:viterbi", "job:alignment")
+    assert steps["job:realignment_again"].upstream == ("train:again", "job:realignment")
+    assert steps["train:last"].data_step == "job:realignment_again"
+
+
+@pytest.mark.parametrize(
+    ("realign", "message"),
+    [
+        ([{"after": "viterbi"}, {"after": "x"}], "realign.after names no planned stage: x"),
+        ([{"after": "viterbi"}, {"after": "viterbi"}], "names a stage twice"),
+        (["viterbi"], "must be {after: STAGE"),
+        ([{"batch_size": 2}], "must be {after: STAGE"),
+    ],
+)
+def test_impossible_realignments(realign: Any, message: str) -> None:
+    cfg = config(ALL, alignment={"realign": realign})
+    with pytest.raises(ValueError, match=message):
+        build_steps(make_plan(cfg), cfg)
+
+
+def test_every_mbr_stage_has_lists_of_the_model_before_it() -> None:
+    names = ["align", "viterbi", "full_sum", "mbr", "second"]
+    cfg = config({**ALL, "second": {"loss": "mbr"}}, conf={"stages": names})
+    steps = {step.name: step for step in build_steps(make_plan(cfg), cfg)}
+    assert list(steps)[-4:] == ["job:nbest", "train:mbr", "job:nbest_second", "train:second"]
+    lists = steps["job:nbest_second"]
+    assert (lists.kind, lists.folder, lists.stage) == ("nbest", "nbest_second", "mbr")
+    assert (lists.consumer, steps["job:nbest"].consumer) == ("second", "mbr")
+    assert steps["train:second"].data_step == "job:nbest_second"
+    assert steps["train:mbr"].data_step == "job:nbest"
+
+
 def test_full_sum_only_ignores_other_stages() -> None:
     plan = make_plan(config(ALL, "full_sum_only"))
     assert [s.name for s in plan] == ["full_sum"] and plan[0].init_from is None

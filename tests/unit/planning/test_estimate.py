@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_steps_time_and_memory() -> None:
     assert found.flops == pytest.approx(4e9 * 305000)
     # 2 GiB for the model and twice the activations of half the batch
     assert found.memory_bytes == pytest.approx(4 * GIB) and found.scaled
+
+
+def test_utterances_beyond_the_limit_of_the_loss_are_not_counted() -> None:
+    """60 utterances of 10 s and 40 of 20 s, T = 251 and 501."""
+    mixed = replace(TRAIN, lengths=np.repeat([160000, 320000], [60, 40]))
+    known = {"encoder": "progressive_conformer", "frontend_conf": {"hop_length": 160}}
+    every = estimate_stage(stage(**known), mixed, VALID, options(), None)
+    assert every.speech_hours == pytest.approx(3 * (60 * 10 + 40 * 20) / 3600)
+    conf = {"loss_conf": {"max_frames": 500}}
+    found = estimate_stage(stage(**known, **conf), mixed, VALID, options(), None)
+    assert (found.batches.count, found.batches.largest_frames) == (15, 4000)
+    assert found.speech_hours == pytest.approx(3 * 60 * 10 / 3600)
+    assert probe_batch(stage(**known, **conf), mixed, options())["length"] == 160000
+    with pytest.raises(ValueError, match="every utterance is longer"):
+        estimate_stage(stage(**known, loss_conf={"max_frames": 9}), mixed, VALID, options(), None)
 
 
 def test_two_gpus_halve_the_batch_of_each() -> None:
