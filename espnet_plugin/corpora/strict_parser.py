@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 
@@ -34,6 +35,12 @@ def make_strict(parser: argparse.ArgumentParser) -> None:
     setattr(parser, "error", error)  # noqa: B010  (mypy: a method)
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " (did you mean ...?)" for an unknown name; empty if nothing is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
 def did_you_mean(parser: argparse.ArgumentParser, message: str) -> str:
     """ " (did you mean ...?)" for unknown options in an error message; empty if nothing is near."""
     known = [name for name in parser._option_string_actions if name.startswith("--")]
@@ -42,7 +49,7 @@ def did_you_mean(parser: argparse.ArgumentParser, message: str) -> str:
         return ""
     for word in re.findall(r"[\w-]+", given):
         name = "--" + word.lstrip("-").partition("=")[0]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+        near = nearest(name, known, cutoff=0.7)
         if near and name not in known:
-            return f" (did you mean {near[0]}?)"
+            return near
     return ""

@@ -7,6 +7,8 @@ hypothesis; ours is a list of rows, so that any prediction network fits.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import torch
@@ -102,6 +104,26 @@ class PredictionDecoder(AbsDecoder):
             return outs, states, None
         labels = torch.tensor([hyp.yseq[-1] for hyp in hyps], device=self.device)
         return outs, states, labels[:, None]
+
+
+@functools.cache
+def prediction_decoder(network: Any) -> type[PredictionDecoder]:
+    """The decoder of ESPnet's that holds a prediction network of another package.
+
+    Args:
+        network: a class of `PredictionNetwork`, built as `network(vocab_size, **decoder_conf)`.
+    """
+
+    class Decoder(PredictionDecoder):
+        def __init__(self, vocab_size: int, encoder_output_size: int, **options: Any) -> None:
+            super().__init__(network(vocab_size, **options), vocab_size)
+
+    Decoder.__name__ = Decoder.__qualname__ = f"{network.__name__}Decoder"
+    # ESPnet reads the options and their defaults off the signature.
+    own = list(inspect.signature(network).parameters.values())
+    sizes = list(inspect.signature(Decoder).parameters.values())[:2]
+    Decoder.__signature__ = inspect.Signature([*sizes, *own[1:]])  # type: ignore[attr-defined]
+    return Decoder
 
 
 class FeedForwardPredictionDecoder(PredictionDecoder):

@@ -15,32 +15,37 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.data.token_list import read_token_list
-from espnet_plugin.models.criteria import (
-    Criterion,
-    CTCCriterion,
-    FullSumCriterion,
-    MBRCriterion,
-    ViterbiCriterion,
-)
+from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.models.preprocessor import LexiconPreprocessor
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
+from espnet_plugin.pipeline.plan.losses import find_loss, loss_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
 from espnet_plugin.tasks.frame_limit import limited_shapes
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
-loss_choices = ClassChoices(
-    name="loss",
-    classes={
-        "ctc": CTCCriterion,
-        "viterbi": ViterbiCriterion,
-        "full_sum": FullSumCriterion,
-        "mbr": MBRCriterion,
-    },
-    type_check=Criterion,
-    default="full_sum",
-)
+
+class LossChoices(ClassChoices):
+    """ESPnet's choice of a class by name, among all losses registered when it is asked."""
+
+    def choices(self) -> tuple[str, ...]:
+        """Their names."""
+        return loss_names()
+
+    def get_class(self, name: str) -> type[Criterion]:
+        """The criterion of a name.
+
+        Raises:
+            ValueError: there is none, or what was registered is no criterion.
+        """
+        found = find_loss(name).load()
+        if not issubclass(found, Criterion):
+            raise ValueError(f"--loss {name}: {found} does not derive from Criterion")
+        return found
+
+
+loss_choices = LossChoices(name="loss", classes={}, default="full_sum")
 
 registry.register()
 
@@ -165,6 +170,5 @@ def read_labels(args: argparse.Namespace) -> None:
 
 def build_criterion(args: argparse.Namespace) -> Criterion:
     """The criterion of `--loss` and `--loss_conf` (full_sum for configurations without one)."""
-    criterion_class: Any = loss_choices.get_class(getattr(args, "loss", None) or "full_sum")
-    criterion: Criterion = criterion_class(**(getattr(args, "loss_conf", None) or {}))
-    return criterion
+    criterion = loss_choices.get_class(getattr(args, "loss", None) or "full_sum")
+    return criterion(**(getattr(args, "loss_conf", None) or {}))

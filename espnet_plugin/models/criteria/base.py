@@ -6,7 +6,9 @@ Shape legend: B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -61,7 +63,9 @@ class Criterion(ABC):
     """Maps a batch after the encoder to a scalar loss and logged statistics.
 
     Attributes:
-        needs: names of the additional data a training batch must bring.
+        needs: names of the additional data a training batch must bring; what the pipeline makes
+            (an alignment, N-best lists) follows from the class's.
+        option_needs: option of the constructor -> names needed as well where it is set.
         chunking: how the model cuts training utterances before the encoder, or None.
         searches_encoder: True when greedy decoding should read the encoder's output layer
             instead of the joint network, because only that is trained.
@@ -76,6 +80,7 @@ class Criterion(ABC):
     """
 
     needs: tuple[str, ...] = ()
+    option_needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     chunking: Chunking | None = None
     searches_encoder: bool = False
 

@@ -10,6 +10,7 @@ from espnet_plugin.losses import ctc_loss, encoder_full_sum_loss
 from espnet_plugin.losses.variant_full_sum import variant_full_sum_loss
 from espnet_plugin.models.batch import Batch
 from espnet_plugin.models.criteria.base import Criterion, TransducerParts, feasible
+from espnet_plugin.pipeline.plan.losses import BUILT_IN
 
 
 class CTCCriterion(Criterion):
@@ -27,7 +28,8 @@ class CTCCriterion(Criterion):
         ValueError: for an unknown topology or a negative scale.
     """
 
-    searches_encoder = True
+    option_needs = BUILT_IN["ctc"].option_needs
+    searches_encoder = BUILT_IN["ctc"].searches_encoder
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class CTCCriterion(Criterion):
             raise ValueError(f"intermediate_scale must be >= 0, got {intermediate_scale}")
         if variants and topology != "monotonic":
             raise ValueError("loss_conf.variants needs topology: monotonic")
-        self.needs = ("variants",) if variants else ()
+        self.needs = BUILT_IN["ctc"].needs_with({"variants": variants})
         self.topology = topology
         self.intermediate_scale = intermediate_scale
 

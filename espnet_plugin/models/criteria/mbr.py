@@ -17,6 +17,7 @@ from espnet_plugin.models.criteria.base import (
     within_frames,
 )
 from espnet_plugin.models.criteria.full_sum import FullSumCriterion
+from espnet_plugin.pipeline.plan.losses import BUILT_IN
 
 
 class MBRCriterion(Criterion):
@@ -37,7 +38,7 @@ class MBRCriterion(Criterion):
         ValueError: for a scale of 0 or below, or a negative ce_scale.
     """
 
-    needs = ("nbest", "nbest_lm", "nbest_risk")
+    needs = BUILT_IN["mbr"].needs
 
     def __init__(
         self,

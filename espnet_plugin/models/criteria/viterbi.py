@@ -8,6 +8,7 @@ from torch import Tensor
 from espnet_plugin.losses import encoder_ce_loss, viterbi_loss
 from espnet_plugin.models.batch import Batch
 from espnet_plugin.models.criteria.base import Chunking, Criterion, TransducerParts
+from espnet_plugin.pipeline.plan.losses import BUILT_IN
 
 
 class ViterbiCriterion(Criterion):
@@ -35,7 +36,7 @@ class ViterbiCriterion(Criterion):
         ValueError: for negative weights or an impossible chunking.
     """
 
-    needs = ("alignment",)
+    needs = BUILT_IN["viterbi"].needs
 
     def __init__(
         self,

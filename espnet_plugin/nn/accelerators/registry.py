@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from espnet_plugin.corpora.strict_parser import nearest
 from espnet_plugin.nn.accelerators.base import Accelerator
 from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
 from espnet_plugin.nn.accelerators.layer_drop import LayerDrop
@@ -50,7 +50,7 @@ def build_accelerators(options: Mapping[str, Any]) -> dict[str, Accelerator]:
             continue
         if name not in _classes:
             raise ValueError(
-                f"accelerators.{name}: unknown{_near(name, accelerator_names())}; known: "
+                f"accelerators.{name}: unknown{nearest(name, accelerator_names())}; known: "
                 f"{', '.join(accelerator_names())}"
             )
         if not isinstance(options[name], Mapping):
@@ -62,7 +62,7 @@ def build_accelerators(options: Mapping[str, Any]) -> dict[str, Accelerator]:
         for key in options[name]:
             if key not in known:
                 raise ValueError(
-                    f"accelerators.{name}.{key}: unknown option{_near(key, known)}; known: "
+                    f"accelerators.{name}.{key}: unknown option{nearest(key, known)}; known: "
                     f"{', '.join(known) or 'none'}"
                 )
         try:
@@ -70,8 +70,3 @@ def build_accelerators(options: Mapping[str, Any]) -> dict[str, Accelerator]:
         except (TypeError, ValueError) as error:
             raise ValueError(f"accelerators.{name}: {error}") from error
     return built
-
-
-def _near(name: str, known: list[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {found[0]}?)" if found else ""

@@ -11,7 +11,6 @@ or else to the file they stand in.
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from espnet_plugin.corpora.strict_parser import nearest
 
 #: Keys a pipeline YAML may have at the top.
 TOP_KEYS = (
@@ -125,8 +126,7 @@ def _read_pipeline(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     raw = read_yaml(path)
     for key in raw:
         if key not in TOP_KEYS:
-            near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = nearest(str(key), TOP_KEYS)
             raise ValueError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(TOP_KEYS)}")
     stages = {}
     for name, options in _mapping(raw, "train_stages", path).items():

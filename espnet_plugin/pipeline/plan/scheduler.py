@@ -32,11 +32,21 @@ class StageScheduler(ABC):
 #: name -> class, ESPnet's manner of choosing classes from YAML.
 stage_scheduler_classes: dict[str, type[StageScheduler]] = {}
 
+
 S = TypeVar("S", bound=type[StageScheduler])
 
 
-def register_stage_scheduler(name: str) -> Callable[[S], S]:
-    """Class decorator: make a stage scheduler available to ``stage_scheduler: <name>``."""
+def register_stage_scheduler(
+    name: str, scheduler: type[StageScheduler] | None = None
+) -> Callable[[S], S]:
+    """Make a stage scheduler available to ``stage_scheduler: <name>``.
+
+    Args:
+        scheduler: the class; without it, use the result as a decorator of the class.
+
+    Raises:
+        ValueError: another class has this name.
+    """
 
     def register(cls: S) -> S:
         key = name.lower()
@@ -45,6 +55,8 @@ def register_stage_scheduler(name: str) -> Callable[[S], S]:
         stage_scheduler_classes[key] = cls
         return cls
 
+    if scheduler is not None:
+        register(scheduler)
     return register
 
 

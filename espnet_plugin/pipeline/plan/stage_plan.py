@@ -9,6 +9,7 @@ from typing import Any
 from espnet_plugin.packages.sources import is_source
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
+from espnet_plugin.pipeline.plan.losses import JOB_DATA, find_loss
 from espnet_plugin.pipeline.plan.realign import (
     FOLDER,
     entry_after,
@@ -16,13 +17,6 @@ from espnet_plugin.pipeline.plan.realign import (
     realignments,
 )
 
-#: Losses and what data they need besides speech and text.
-LOSS_NEEDS: Mapping[str, str | None] = {
-    "ctc": None,
-    "viterbi": "alignment",
-    "full_sum": None,
-    "mbr": "nbest",
-}
 DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
 #: Parts of a model -> prefixes of their parameters.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -102,15 +96,26 @@ class TrainStage:
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/: \t"):
             raise ValueError(f"a stage's name is a folder name, got {self.name!r}")
-        if self.loss not in LOSS_NEEDS:
+        try:
+            data = find_loss(self.loss).needs_with(self.options.get("loss_conf") or {})
+        except ValueError as error:
+            raise ValueError(f"stage {self.name}: {error}") from error
+        if set(JOB_DATA) <= set(data):
             raise ValueError(
-                f"stage {self.name}: unknown loss {self.loss!r}; known: {', '.join(LOSS_NEEDS)}"
+                f"stage {self.name}: its loss {self.loss} needs an alignment and N-best lists; a "
+                "stage takes one of them"
             )
 
     @property
     def needs(self) -> str | None:
         """``"alignment"``, ``"nbest"`` or None."""
-        return LOSS_NEEDS[self.loss]
+        data = find_loss(self.loss).needs_with(self.options.get("loss_conf") or {})
+        return next((name for name in JOB_DATA if name in data), None)
+
+    @property
+    def trains_transducer(self) -> bool:
+        """Whether its model can make N-best lists: an aligner trains the encoder alone."""
+        return not find_loss(self.loss).searches_encoder
 
 
 @dataclass(frozen=True)
@@ -261,10 +266,10 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
                 "can make one; plan an aligner (loss: ctc) first or set alignment.from_file"
             )
-        if stage.needs == "nbest" and not any(s.loss != "ctc" for s in stages[:index]):
+        if stage.needs == "nbest" and not any(s.trains_transducer for s in stages[:index]):
             raise ValueError(
                 f"{config.path}: stage {stage.name} needs N-best lists, but no transducer stage "
-                f"(loss viterbi or full_sum) comes before it: {', '.join(before) or 'nothing'}"
+                f"(loss viterbi, full_sum, ...) comes before it: {', '.join(before) or 'nothing'}"
             )
     if config.alignment.get("variants") and config.alignment.get("from_file"):
         raise ValueError(
@@ -308,7 +313,7 @@ def _data_source(
     """Whose model makes a stage's alignment or N-best lists: (stage before, stage that starts)."""
     if stage.needs == "alignment" and config.alignment.get("from_file"):
         return None, None
-    able = [s for s in before if stage.needs == "alignment" or s.loss != "ctc"]
+    able = [s for s in before if stage.needs == "alignment" or s.trains_transducer]
     return (able[-1].name, None) if able else (None, stage.name)
 
 
