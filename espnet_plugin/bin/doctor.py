@@ -17,10 +17,11 @@ from pathlib import Path
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.pipeline.plan.command_line import (
     add_cmd_options,
+    add_plan_options,
+    plan_config,
     rate_option,
     str2bool,
 )
-from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.planning.checks import FAILED, NOTE, OK, Check, Wishes, check_table, remedy_line
 from espnet_plugin.planning.doctor_machine import machine_checks
@@ -33,7 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--config", type=Path, help="pipeline YAML")
+    add_plan_options(parser, config_required=False)
     add("--expdir", type=Path, default=Path("exp"))
     add("--tag", help="name of the experiment; default: the YAML's name")
     add("--dumpdir", type=Path, default=Path("dump"))
@@ -65,7 +66,7 @@ def read_wishes(args: argparse.Namespace) -> tuple[list[Check], Wishes]:
     if args.config is None:
         return [], Wishes(**given)
     try:
-        stages = make_plan(load_pipeline_config(args.config))
+        stages = make_plan(plan_config(args))
     except ValueError as error:
         check = Check("configuration", FAILED, str(error), "correct the file, or give another one")
         return [check], Wishes(**given)

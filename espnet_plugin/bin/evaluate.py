@@ -22,6 +22,7 @@ from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.packages.loading import Pretrained, find_pretrained
 from espnet_plugin.packages.sources import PIPELINE_STATE
 from espnet_plugin.pipeline.launch.commands import decode_arguments
@@ -47,6 +48,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, nargs="+", required=True, help="folders with wav.scp or feats.scp")
     add("--exp", type=Path, required=True, help="where results go; not a training's folder")
     add("--inference_config", type=Path, help="YAML with options of decode, not the package's")
+    add("--imports", nargs="+", default=[], help="modules of other packages that the model needs")
     add("--batch_size", type=int, default=16)
     add("--nj", type=int, default=1, help="parallel jobs")
     add("--gpu_inference", type=str2bool, default=False)
@@ -74,6 +76,7 @@ def evaluate(args: argparse.Namespace) -> None:
         ValueError: no usable model or data, or results of something else lie there.
         ChildFailed: a job failed.
     """
+    import_modules(args.imports, "--imports")
     model = find_pretrained(args.model)
     config: Path | None = args.inference_config
     if config is not None:
@@ -126,6 +129,7 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
         cuda_cmd=args.cuda_cmd,
         decode_cmd=args.decode_cmd,
         python=args.python,
+        imports=tuple(args.imports),
     )
 
     def arguments(key_file: str, output: str) -> list[str]:

@@ -23,10 +23,9 @@ from espnet_plugin.pipeline.launch.console import run_command
 from espnet_plugin.pipeline.plan.command_line import (
     add_pipeline_options,
     parse_with_stage_args,
-    run_options,
+    read_command_line,
     str2bool,
 )
-from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
@@ -121,8 +120,8 @@ def report(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> list[s
     devices = [device_class(name) for name in args.devices]
     if args.utilisation is not None and not 0 < args.utilisation <= 1:
         raise ValueError(f"--utilisation is a share between 0 and 1, got {args.utilisation}")
-    stages = make_plan(load_pipeline_config(args.config))
-    options = run_options(args, stage_args)
+    config, options = read_command_line(args, stage_args)
+    stages = make_plan(config)
     train, valid = data_sizes(args, options)
     probe = get_probe(args, stages, train, options)
     estimates = estimate_plan(stages, train, valid, options, probe)

@@ -9,13 +9,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.pipeline.plan.command_line import rate_option
-from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.command_line import add_plan_options, plan_config, rate_option
 from espnet_plugin.pipeline.plan.front_end import check_front_end
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 
@@ -23,7 +21,7 @@ from espnet_plugin.pipeline.plan.scheduler import make_plan
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command."""
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="pipeline YAML")
+    add_plan_options(parser)
     parser.add_argument("--stage", help="default: the first one")
     parser.add_argument(
         "--fs", type=rate_option, help="rate of raw audio, Hz: refuse front-ends for another one"
@@ -36,7 +34,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     args = get_parser().parse_args(cmd)
     try:
-        stages = {stage.name: stage for stage in make_plan(load_pipeline_config(args.config))}
+        stages = {stage.name: stage for stage in make_plan(plan_config(args))}
         if args.fs is not None:
             for stage in stages.values():
                 check_front_end(stage.options, args.fs, f"{args.config}: stage {stage.name}")

@@ -5,7 +5,8 @@
         --token_type char --token_list data/token_list/char/tokens.txt --nj 2
 
 Every stage of the YAML has an option of its own with arguments for its training:
---align_args, --viterbi_args "--max_epoch 3", --full_sum_args, --mbr_args.
+--align_args, --viterbi_args "--max_epoch 3", --full_sum_args, --mbr_args. So have the jobs between
+them: --alignment_args "--prior_scale 0.2", --nbest_args, over the YAML's sections of these names.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from espnet_plugin.pipeline.pipeline import Pipeline
 from espnet_plugin.pipeline.plan.command_line import (
     add_pipeline_options,
     parse_with_stage_args,
-    pipeline_config,
-    run_options,
+    read_command_line,
     str2bool,
 )
 
@@ -55,9 +55,9 @@ def build_pipeline(
         ValueError: the configuration is invalid.
     """
     args, stage_args = parse_with_stage_args(get_parser(), cmd)
-    config = pipeline_config(args)
+    config, options = read_command_line(args, stage_args)
     invocation = {"arguments": list(cmd), "cwd": os.getcwd()}
-    return Pipeline(config, run_options(args, stage_args), invocation, console), args
+    return Pipeline(config, options, invocation, console), args
 
 
 def run(cmd: Sequence[str]) -> None:

@@ -40,6 +40,13 @@ def get_parser() -> argparse.ArgumentParser:
         help="packed zip file or its folder, Hub id (owner/name@revision), or the folder of an "
         "experiment or a train stage",
     )
+    add(
+        "--imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of another package that the model needs (may be given again)",
+    )
     add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
     add(
         "--format",
@@ -116,8 +123,10 @@ def make_transcriber(
     cutting = Cutting(args.segmentation, args.longest, args.overlap, args.pause)
     from espnet_plugin.inference.speech2text import Speech2Text
     from espnet_plugin.inference.word_recogniser import WordRecogniser
+    from espnet_plugin.packages.imports import import_modules
     from espnet_plugin.packages.loading import pretrained_arguments
 
+    import_modules(args.imports, "--imports")
     packed = pretrained_arguments(args.model)
     beam = search.get("beam_size") or packed.get("beam_size") or 8
     search = {"nbest": beam, **search}  # confidences are shares of the whole beam

@@ -24,6 +24,7 @@ from espnet2.utils.types import str2bool, str2triple_str
 from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.tasks.model_fit import build_fitting_model
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
@@ -42,6 +43,9 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_workers", type=int, default=1)
     parser.add_argument("--log_level", default="INFO")
+    parser.add_argument(
+        "--imports", nargs="*", default=[], help="modules to import that register what it needs"
+    )
     parser.add_argument("--allow_variable_data_keys", type=str2bool, default=False)
 
 
@@ -65,6 +69,7 @@ def load_model(args: argparse.Namespace) -> tuple[ProgressiveTransducerModel, ar
         ValueError: for a missing or damaged file, parameters that are not of this configuration,
             or a model that is not ours.
     """
+    import_modules(getattr(args, "imports", ()), "--imports")
     for path in (args.train_config, args.model_file):
         if not path.is_file():
             raise ValueError(f"{path} does not exist; train that stage first")

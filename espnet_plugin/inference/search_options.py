@@ -10,17 +10,13 @@ from typing import Any
 from espnet2.utils.types import str2bool
 
 from espnet_plugin.data.lm_spec import lm_specs, parse_lm
+from espnet_plugin.packages.contents import JOB_OPTIONS
 from espnet_plugin.search.lexicon.word_lm import LOOK_AHEADS
 
 SEARCHES = ("beam", "greedy", "lexicon", "encoder")
 #: Looking ahead with n-grams asks the model about all words in every new state.
 MANY_WORDS = 20_000
 ILM_METHODS = ("zero_encoder", "density_ratio", "lodr")
-#: Options that `search.yaml` keeps: with them, a result can be made again or sorted anew.
-NO_SEARCH_OPTIONS = (
-    "config", "output_dir", "data_path_and_name_and_type", "key_file", "batch_size", "ngpu",
-    "seed", "num_workers", "log_level", "allow_variable_data_keys", "train_config", "model_file",
-)  # fmt: skip
 
 
 class GatherLms(argparse.Action):
@@ -149,6 +145,9 @@ def check_search_options(args: argparse.Namespace) -> None:
 
 
 def search_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """All search options in effect, as `search.yaml` keeps them."""
-    kept = {k: v for k, v in vars(args).items() if k not in NO_SEARCH_OPTIONS and k[0] != "_"}
+    """All search options in effect, as `search.yaml` keeps them.
+
+    With them, a result can be made again or sorted anew.
+    """
+    kept = {k: v for k, v in vars(args).items() if k not in JOB_OPTIONS and k[0] != "_"}
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}

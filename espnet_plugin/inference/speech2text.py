@@ -22,6 +22,7 @@ from espnet_plugin.inference.batch_job import encode, load_model
 from espnet_plugin.inference.search_options import add_search_arguments, check_search_options
 from espnet_plugin.inference.searchers import make_searcher
 from espnet_plugin.inference.text_output import make_detokenizer
+from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.packages.loading import pretrained_arguments
 from espnet_plugin.packages.package import MODEL
 from espnet_plugin.packages.weights import check_names, read_weights
@@ -104,12 +105,14 @@ class Speech2Text(ESPnetSpeech2Text):
 
         Args:
             model_tag: a packed zip file, its folder or address, a Hub id (`owner/name@revision`),
-                the folder of an experiment or of a train stage (`publishing.sources`).
-            kwargs: as of the class; they win over the package's.
+                the folder of an experiment or of a train stage (`packages.sources`).
+            kwargs: as of the class; they win over the package's. `imports`: modules of other
+                packages to import before, which a package that needs them does not do by itself.
 
         Raises:
             ValueError: nothing is there, or it is damaged, incomplete or unsafe.
         """
+        import_modules(kwargs.pop("imports", ()), "imports")
         if model_tag is None:
             return Speech2Text(**kwargs)
         given = {**pretrained_arguments(model_tag), **kwargs}

@@ -27,7 +27,7 @@ def check_stage(name: str, arguments: Sequence[str]) -> bool:
     from espnet_plugin.tasks.progressive import ProgressiveASRTask as Task
 
     try:
-        args = Task.get_parser().parse_args(list(arguments))
+        args = Task.parse(arguments)
         model = Task.build_model(args)
         Task.build_optimizers(args, model)
         for init_param in args.init_param:

@@ -13,8 +13,7 @@ from espnet_plugin.bin.train import get_parser as train_parser
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import (
     parse_with_stage_args,
-    pipeline_config,
-    run_options,
+    read_command_line,
 )
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.steps.statistics import collect_stats
@@ -35,8 +34,8 @@ def run(cmd: Sequence[str]) -> None:
         ChildFailed: a job failed.
     """
     args, stage_args = parse_with_stage_args(get_parser(), cmd)
-    first = make_plan(pipeline_config(args))[0]
-    collect_stats(first, run_options(args, stage_args), show, lambda: None)
+    config, options = read_command_line(args, stage_args)
+    collect_stats(make_plan(config)[0], options, show, lambda: None)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

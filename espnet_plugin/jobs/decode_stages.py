@@ -21,8 +21,7 @@ from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.pipeline import Pipeline
 from espnet_plugin.pipeline.plan.command_line import (
     parse_with_stage_args,
-    pipeline_config,
-    run_options,
+    read_command_line,
     str2bool,
 )
 from espnet_plugin.pipeline.tuning import tuned_configs
@@ -80,7 +79,7 @@ def run(cmd: Sequence[str]) -> None:
     config: Path | None = args.inference_config
     if config is not None and not config.is_file():
         raise ValueError(f"{config}: no such decoding configuration")
-    pipeline = Pipeline(pipeline_config(args), run_options(args, stage_args), show=show)
+    pipeline = Pipeline(*read_command_line(args, stage_args), show=show)
     stages = finished_stages(pipeline, args.decode_stages)
     overrides = language_models(args.lm, args.tune_scales)
     tag = args.inference_tag or default_tag(config) + ("_lm" if overrides else "")

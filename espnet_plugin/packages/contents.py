@@ -21,7 +21,15 @@ import yaml
 
 from espnet_plugin import __version__
 from espnet_plugin.data.lm_spec import parse_lm
-from espnet_plugin.packages.package import CONFIG, DECODING, FILE_KEYS, MODEL, read_mapping
+from espnet_plugin.packages.imports import module_names
+from espnet_plugin.packages.package import (
+    CONFIG,
+    DECODING,
+    FILE_KEYS,
+    IMPORTS,
+    MODEL,
+    read_mapping,
+)
 from espnet_plugin.packages.portable import VOCABULARY, Places
 from espnet_plugin.packages.references import TRAINING_ONLY
 from espnet_plugin.packages.sources import PIPELINE_STATE, TrainedModel
@@ -31,7 +39,7 @@ from espnet_plugin.scoring.phoneme_words import WORD_COUNTS
 #: Options of one decoding job, not of the search.
 JOB_OPTIONS = frozenset({
     "config", "output_dir", "data_path_and_name_and_type", "key_file", "batch_size", "ngpu", "seed",
-    "num_workers", "log_level", "allow_variable_data_keys", "train_config", "model_file",
+    "imports", "num_workers", "log_level", "allow_variable_data_keys", "train_config", "model_file",
     "asr_train_config", "asr_model_file",
 })  # fmt: skip
 _LM_OPTIONS = ("lm", "ilm_lm")
@@ -119,7 +127,11 @@ def collect(exp: Path, stage: str, model: TrainedModel, decoding: Path | None) -
 
 def _add_model(contents: Contents, model: TrainedModel) -> None:
     contents.files[MODEL] = contents.add(model.model_file.resolve(), "model", "model.pth")
-    config = _with_files(read_mapping(model.train_config), contents, "model")
+    given = read_mapping(model.train_config)
+    imports = module_names(given.get("imports"), str(model.train_config))
+    if imports:
+        contents.extra[IMPORTS] = list(imports)
+    config = _with_files(given, contents, "model")
     contents.yaml_files[CONFIG] = contents.add_yaml(config, "model/config.yaml")
     tokens = config.get("token_list")
     if isinstance(tokens, list):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.packages.elsewhere import reachable
+from espnet_plugin.packages.imports import require_imported
 from espnet_plugin.packages.package import CONFIG, META, MODEL
 from espnet_plugin.packages.plain_yaml import read_plain
 from espnet_plugin.packages.sources import find_model, open_package
@@ -46,7 +47,8 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
         cache: where packages are unpacked; default: the user's cache.
 
     Raises:
-        ValueError: nothing is there, or it is damaged, incomplete or unsafe.
+        ValueError: nothing is there, it is damaged, incomplete or unsafe, or it needs a module of
+            another package that nobody has imported.
     """
     path = Path(str(source)).expanduser()
     if path.suffix == ".pth" or (path.is_dir() and not (path / META).is_file()):
@@ -55,6 +57,7 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
         found = reachable(found, cache)
         return Pretrained(found.model_file, found.train_config, {}, stage=stage)
     package = loadable(open_package(source, cache), cache)
+    require_imported(package.imports, str(source))
     named = {**package.yaml_files, **package.files}
     options = {name: str(package.root / named[name]) for name in _LM_FILES if name in named}
     if package.decoding is not None:

@@ -3,7 +3,8 @@
 meta.yaml is ESPnet's (espnet2.main_funcs.pack_funcs): `files` and `yaml_files` map keyword
 arguments of `Speech2Text` to files, `espnet` is the version that packed it. Ours adds
 `espnet_progressive`, which ESPnet does not read: the package's version, `decoding` (options of
-the search) and `stage`. Paths in it, and in the YAML files, are relative to the folder.
+the search), `stage` and `imports` (modules of other packages that it needs). Paths in it, and in
+the YAML files, are relative to the folder.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 import yaml
 
 from espnet_plugin.packages.archive import member_path
+from espnet_plugin.packages.imports import module_names
 from espnet_plugin.packages.plain_yaml import read_plain
 
 META = "meta.yaml"
 MODEL, CONFIG = "asr_model_file", "asr_train_config"
 DECODING = "decoding"
+IMPORTS = "imports"
 #: Options that name a file which the model cannot be built or used without.
 FILE_KEYS = frozenset({"stats_file", "bpemodel", "lexicon", "non_linguistic_symbols"})
 #: Set to 1, a package of another ESPnet release is taken all the same.
@@ -61,6 +64,11 @@ class Package:
         name = self.extra.get(DECODING)
         return None if name is None else self.root / str(name)
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Modules of other packages that the model needs."""
+        return module_names(self.extra.get(IMPORTS), str(self.root / META))
+
 
 def read_package(root: Path) -> Package:
     """Read and check the package in a folder.
@@ -92,6 +100,7 @@ def read_package(root: Path) -> Package:
     for name in named:
         _check_member(root, name)
     _check_release(package)
+    module_names(extra.get(IMPORTS), str(root / META))
     return package
 
 

@@ -18,11 +18,12 @@ from typing import Any
 from espnet_plugin.data.lm_spec import LM_OPTIONS, parse_lm
 from espnet_plugin.packages.portable import VOCABULARY
 
-#: Options that say where training data was; nothing in a package needs them.
+#: Options that say where training data was; nothing in a package needs them. What a model has to
+#: import stands in meta.yaml, where it imports nothing (`imports`).
 TRAINING_ONLY = frozenset({
     "config", "output_dir", "init_param", "pretrain_path", "rir_scp", "noise_scp",
     "train_data_path_and_name_and_type", "valid_data_path_and_name_and_type",
-    "train_shape_file", "valid_shape_file", "dist_init_method", "deepspeed_config",
+    "imports", "train_shape_file", "valid_shape_file", "dist_init_method", "deepspeed_config",
 })  # fmt: skip
 #: Words in the names of keys whose texts are opened: by ESPnet, its front ends, or our search.
 _FILE_WORDS = frozenset({

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -67,9 +66,6 @@ class Pipeline:
         self.stages: dict[str, TrainStage] = {s.name: s for s in make_plan(config)}
         self.steps = build_steps(list(self.stages.values()), config)
         self.invocation = dict(invocation or {})
-        unknown = sorted(set(options.stage_args) - set(self.stages))
-        if any(options.stage_args[name] for name in unknown):
-            logging.warning("arguments for stages that are not planned: %s", ", ".join(unknown))
 
     @property
     def exp(self) -> Path:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 
-from espnet_plugin.corpora.strict_parser import make_strict
+from espnet_plugin.corpora.strict_parser import StrictParser, make_strict
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.models.preprocessor import LexiconPreprocessor
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
+from espnet_plugin.packages.imports import import_modules, module_names
 from espnet_plugin.pipeline.plan.losses import find_loss, loss_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
@@ -61,11 +65,39 @@ class ProgressiveASRTask(ASRTask):
     trainer = ProgressiveTrainer
 
     @classmethod
+    def parse(cls, cmd: Sequence[str]) -> argparse.Namespace:
+        """Arguments of a command line, after what it imports has registered itself.
+
+        Raises:
+            ValueError: a module cannot be imported.
+        """
+        import_modules(named_imports(cmd), "--imports")
+        args: argparse.Namespace = cls.get_parser().parse_args(list(cmd))
+        return args
+
+    @classmethod
+    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
+        """As ESPnet's."""
+        super().main(cls.parse(sys.argv[1:] if cmd is None else cmd) if args is None else args)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """As ESPnet's. It may run in a new process, one of a GPU, that has imported nothing yet."""
+        import_modules(args.imports, "--imports")
+        super().main_worker(args)
+
+    @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """ESPnet's ASR arguments and ours."""
         make_strict(parser)
         super().add_task_arguments(parser)
         parser.set_defaults(model="progressive_transducer")
+        parser.add_argument(
+            "--imports",
+            nargs="*",
+            default=[],
+            help="Modules of other packages that register losses, models, ... when imported",
+        )
         parser.add_argument(
             "--accelerators",
             action=NestedDictAction,
@@ -118,8 +150,10 @@ class ProgressiveASRTask(ASRTask):
         """ESPnet's model with the stage's criterion.
 
         Raises:
-            ValueError: a loss is given for a model that has its own.
+            ValueError: a loss is given for a model that has its own, or a module that registers a
+                part of it cannot be imported.
         """
+        import_modules(getattr(args, "imports", None) or (), "imports of the model's training")
         read_labels(args)
         model = super().build_model(args)
         loss = getattr(args, "loss", None) or "full_sum"
@@ -166,6 +200,21 @@ def read_labels(args: argparse.Namespace) -> None:
     """
     if isinstance(args.token_list, str):
         args.token_list = read_token_list(Path(args.token_list))
+
+
+def named_imports(cmd: Sequence[str]) -> tuple[str, ...]:
+    """Modules that a command line of the task names, by ``--imports`` or in its ``--config``.
+
+    They come before the task's own parser is made, which knows the names of that moment.
+    """
+    parser = StrictParser(add_help=False)
+    parser.add_argument("--imports", nargs="*")
+    parser.add_argument("--config", type=Path)
+    given, _ = parser.parse_known_args(list(cmd))
+    if given.imports is not None or given.config is None or not given.config.is_file():
+        return tuple(given.imports or ())
+    config = yaml.safe_load(given.config.read_text(encoding="utf-8")) or {}
+    return module_names(config.get("imports"), str(given.config))
 
 
 def build_criterion(args: argparse.Namespace) -> Criterion:

@@ -54,7 +54,7 @@ def probe_stage(
         arguments: of `asr_train`.
         steps: that are timed, after one that warms up and counts.
     """
-    args = ProgressiveASRTask.get_parser().parse_args(list(arguments))
+    args = ProgressiveASRTask.parse(arguments)
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(args.use_tf32)
     model = ProgressiveASRTask.build_model(args).to(device)

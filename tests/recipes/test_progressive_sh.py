@@ -85,14 +85,31 @@ def test_stage_arguments_and_resources_go_through(recipe: Path) -> None:
     assert "<--rerun_stale><true>" in text
 
 
+def test_the_plan_of_the_command_line_reaches_all_that_read_it(recipe: Path) -> None:
+    stub = recipe / "python"
+    stub.write_text('#!/bin/bash\nprintf "<%s>" "$@" >>calls\necho >>calls\n')
+    more = ["--stage_scheduler", "mylab:short", "--stage_scheduler_conf", "{stages: [a, b]}"]
+    more += ["--imports", "mylab yourlab", "--nbest_args", "--nbest 8", "--alignment_args=--nj 2"]
+    call(recipe, *SETS, *more)
+    lines = (recipe / "calls").read_text().splitlines()
+    plan = "<--imports><mylab><yourlab><--stage_scheduler><mylab:short>"
+    plan += "<--stage_scheduler_conf><{stages: [a, b]}>"
+    readers = [line.split("><")[2] for line in lines if plan in line]
+    names = ["doctor", "show_config", "collect_stats", "plan", "train", "decode_stages"]
+    assert readers == names
+    train = next(line for line in lines if "<train>" in line)
+    assert "<--nbest_args><--nbest 8><--alignment_args><--nj 2>" in train
+
+
 def test_a_packed_model_instead_of_training(recipe: Path) -> None:
     model = ["--download_model", "models/an4.zip", "--eval_valid_set", "false"]
+    model += ["--imports", "mylab"]
     result, calls = call(recipe, *SETS, *model)
     assert result.returncode == 0, result.stderr
     assert [c[0] for c in calls] == [*["format_data"] * 4, "evaluate"]
     evaluate = calls[-1]
     assert option(evaluate, "--model") == "models/an4.zip"
-    assert option(evaluate, "--exp") == "exp/an4"
+    assert option(evaluate, "--exp") == "exp/an4" and option(evaluate, "--imports") == "mylab"
     assert evaluate[evaluate.index("--data") + 1 : evaluate.index("--exp")] == [
         "dump/raw/org/t1", "dump/raw/org/t2",
     ]  # fmt: skip
@@ -121,9 +138,13 @@ def test_a_packed_model_takes_the_users_search_not_the_recipes(recipe: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "given", ["--use_lm true", "--word_arpa=x", "--lm_weight 1", "--inference_tag a", "--asr_tag a"]
+    "given",
+    [
+        *("--use_lm true", "--word_arpa=x", "--lm_weight 1", "--inference_tag a", "--asr_tag a"),
+        *("--viterbi_args a", "--nbest_args a", "--stage_scheduler full_sum_only"),
+    ],
 )
-def test_a_packed_model_takes_no_options_of_the_pipelines_search(recipe: Path, given: str) -> None:
+def test_a_packed_model_takes_no_options_of_the_pipeline(recipe: Path, given: str) -> None:
     model = ["--download_model", "an4.zip", *given.split()]
     result, calls = call(recipe, *SETS, "--", *model, everything=True)
     assert result.returncode == 2 and not calls

@@ -42,6 +42,10 @@ Experiment
   --asr_exp DIR                its folder (<expdir>/<tag>)
   --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
   --<stage>_args "..."         likewise for stages of other names in the YAML
+  --alignment_args, --nbest_args "--nbest 8 ..."    for these jobs, over the YAML's sections
+  --stage_scheduler NAME, --stage_scheduler_conf "{stages: [...]}"    instead of the YAML's
+  --imports "MODULE ..."       modules of other packages that register losses, models, ..., beside the
+                               YAML's imports (docs/extending.md)
   --download_model MODEL       instead of training: steps 1, 2, then decode and score with this packed
                                zip, Hub id or experiment, into --asr_exp or <expdir>/<its name>
                                (<expdir>/<its name>_evaluated where that is a training's folder);
@@ -113,6 +117,9 @@ g2p=
 asr_config=conf/train_progressive.yaml
 asr_tag=
 asr_exp=
+stage_scheduler=
+stage_scheduler_conf=
+imports=
 download_model=
 init_from=
 init_from_stage=
@@ -180,7 +187,7 @@ while [ $# -gt 0 ]; do
     case "${name}" in
         help_message | stage_args | by_user | log | die | option | name | value) die "no option --${name}" ;;
         cmd) die "--cmd: the names are ESPnet's: --train_cmd, --cuda_cmd, --decode_cmd (cmd.sh)" ;;
-        *_args) stage_args+=("--${name}" "${value}") ;;
+        *_args) stage_args+=("--${name}" "${value}"); by_user+="${name} " ;;
         *[!a-z0-9_]*) die "unknown option --${name} (--help lists them)" ;;
         *)
             [[ -v ${name} ]] || die "unknown option --${name} (--help lists them)"
@@ -232,9 +239,12 @@ fi
 if [ -n "${download_model}" ]; then # which brings its own search, tokens and language models
     for name in asr_tag inference_tag decode_stages use_lm word_arpa token_arpa ngram_order lm_config \
         lm_exp lm_train_text word_arpa_scale token_arpa_scale lm_weight tune_scales tune_passes \
-        lm_grid ilm_grid; do
+        lm_grid ilm_grid stage_scheduler stage_scheduler_conf; do
         [[ ${by_user} != *" ${name} "* ]] || die "--${name} does not go with --download_model, which" \
             "decodes as its package says, or your --inference_config; --asr_exp DIR names the folder"
+    done
+    for name in ${by_user}; do
+        [[ ${name} != *_args ]] || die "--${name} does not go with --download_model, which trains nothing"
     done
     [[ ${by_user} == *" inference_config "* ]] || inference_config=
 elif [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
@@ -297,6 +307,14 @@ wanted() {
     esac
 }
 
+# How the plan differs from the YAML's, and what else has to be imported: for all that read it.
+read -ra modules <<<"${imports}"
+importing=()
+[ -z "${modules[*]}" ] || importing=(--imports "${modules[@]}")
+plan=("${importing[@]}")
+[ -z "${stage_scheduler}" ] || plan+=(--stage_scheduler "${stage_scheduler}")
+[ -z "${stage_scheduler_conf}" ] || plan+=(--stage_scheduler_conf "${stage_scheduler_conf}")
+
 # local_score FOLDER: scoring of the corpus's own, if it has one
 local_score() {
     [ -f local/score.sh ] || return 0
@@ -305,7 +323,7 @@ local_score() {
 }
 
 if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
-    options=(--config "${asr_config}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
+    options=(--config "${asr_config}" "${plan[@]}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
         --ngpu "${ngpu}" --num_nodes "${num_nodes}" --nj "${nj}" --quiet true
         "${commands[@]}" --dump_copies "${dump_copies}")
     [ -z "${train_hours}" ] || options+=(--train_hours "${train_hours}")
@@ -342,7 +360,7 @@ dump=${dumpdir}/${feats_type}
 
 if [ -z "${download_model}" ] && { wanted 2 || wanted 4; }; then
     mkdir -p "${dump}" # a configuration that does not fit is refused before anything is computed
-    options=(--config "${asr_config}")
+    options=(--config "${asr_config}" "${plan[@]}")
     [ "${feats_type}" != raw ] || options+=(--fs "${fs}")
     run show_config "${options[@]}" >"${dump}/model.yaml" || die "${asr_config} does not fit (see above)"
 fi
@@ -372,7 +390,8 @@ if [ -n "${download_model}" ]; then
         run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
             --exp "${evaluated}" \
             --nj "${inference_nj}" --gpu_inference "${gpu_inference}" "${commands[@]}" \
-            --python "${python}" ${inference_config:+--inference_config "${inference_config}"}
+            --python "${python}" ${inference_config:+--inference_config "${inference_config}"} \
+            "${importing[@]}"
     fi
     if wanted 9; then
         local_score "${evaluated}"
@@ -414,7 +433,7 @@ if [ "${token_arpa}" = train ]; then
     token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
 fi
 stats=${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}
-pipeline=(--config "${asr_config}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
+pipeline=(--config "${asr_config}" "${plan[@]}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
     --train_data "${dump}/${train_set}" --valid_data "${dump}/${valid_set}"
     --stats_dir "${stats}" --feats_type "${feats_type}" --fs "${fs}"
     --token_list "${token_dir}/tokens.txt" --ngpu "${ngpu}" --num_nodes "${num_nodes}"

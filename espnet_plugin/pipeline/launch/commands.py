@@ -45,6 +45,8 @@ def stage_config(
         ValueError: the front-end is one for another sampling rate.
     """
     config = dict(stage.options)
+    if options.imports:
+        config["imports"] = list(options.imports)
     if options.feats_type == "raw":
         check_front_end(config, options.fs, f"stage {stage.name}")
         config["frontend_conf"] = {"fs": options.fs, **(config.get("frontend_conf") or {})}
@@ -187,8 +189,7 @@ def job_arguments(
         (text or data / "text", "text", "text"),
     ):
         command += ["--data_path_and_name_and_type", f"{file},{kind},{loader}"]
-    command += ["--key_file", key_file, "--output_dir", output]
-    command += ["--ngpu", "1" if options.gpu_inference else "0"]
+    command += _job_resources(options, key_file, output)
     return command + as_flags({k: v for k, v in settings.items() if k not in JOB_KEYS})
 
 
@@ -200,9 +201,15 @@ def decode_arguments(
     command += ["--asr_model_file", str(model)]
     speech = f"{data / options.scp},speech,{options.speech_type}"
     command += ["--data_path_and_name_and_type", speech]
-    command += ["--key_file", key_file, "--output_dir", output]
-    command += ["--ngpu", "1" if options.gpu_inference else "0"]
+    command += _job_resources(options, key_file, output)
     return command + (["--config", str(config)] if config is not None else [])
+
+
+def _job_resources(options: RunOptions, key_file: str, output: str) -> list[str]:
+    """What a job works on, and where, with what."""
+    command = ["--key_file", key_file, "--output_dir", output]
+    command += ["--ngpu", "1" if options.gpu_inference else "0"]
+    return command + as_flags({"imports": options.imports or None})
 
 
 def aligned_keys(folder: Path, name: str) -> set[str]:

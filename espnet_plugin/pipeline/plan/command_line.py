@@ -8,13 +8,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from espnet_plugin.corpora.strict_parser import nearest
 from espnet_plugin.data.lm_spec import WORD_ARPA
 from espnet_plugin.data.model_frames import parse_rate
-from espnet_plugin.pipeline.plan.config import PipelineConfig, load_pipeline_config
+from espnet_plugin.packages.imports import module_names
+from espnet_plugin.pipeline.plan.config import (
+    PipelineConfig,
+    deep_merge,
+    load_pipeline_config,
+    read_value,
+)
+from espnet_plugin.pipeline.plan.losses import JOB_DATA
 from espnet_plugin.pipeline.plan.options import FEATS_TYPES, RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
-from espnet_plugin.pipeline.plan.stage_plan import PARTS, with_init
+from espnet_plugin.pipeline.plan.stage_plan import PARTS, build_steps, with_init
 
 #: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
 STAGE_ARGS_SUFFIX = "_args"
@@ -57,10 +68,51 @@ def add_cmd_options(parser: argparse._ActionsContainer) -> None:
         )
 
 
+def add_plan_options(parser: argparse.ArgumentParser, config_required: bool = True) -> None:
+    """Add the pipeline's YAML and what `plan_config` changes in it."""
+    add = parser.add_argument
+    text = "pipeline YAML (stage_scheduler, train_stages)"
+    add("--config", type=Path, required=config_required, help=text)
+    add("--stage_scheduler", metavar="NAME", help="instead of the YAML's")
+    add(
+        "--stage_scheduler_conf",
+        type=mapping_option,
+        default={},
+        metavar="OPTIONS",
+        help="over the YAML's: '{stages: [align, viterbi]}', or 'stages=[align,viterbi] ...'",
+    )
+    add(
+        "--imports",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="modules that register losses, models, ... of other packages, beside the YAML's",
+    )
+
+
+def mapping_option(text: str) -> dict[str, Any]:
+    """``{a: 1, b: [x, y]}``, or ``a=1 b=[x,y]`` as ESPnet has it."""
+    try:
+        if text.lstrip().startswith("{"):
+            value = read_value(text)
+        else:
+            pairs = [token.partition("=") for token in shlex.split(text)]
+            value = {key: read_value(part) for key, equals, part in pairs if equals}
+            if len(value) < len(pairs):
+                raise ValueError
+    except (yaml.YAMLError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected '{{a: 1}}' or 'a=1 b=2', got {text!r}")
+    return value
+
+
 def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
     """Add everything that `run_options` reads; the data need not exist for a mere plan."""
     add = parser.add_argument
-    add("--config", type=Path, required=True, help="pipeline YAML (stage_scheduler, train_stages)")
+    add_plan_options(parser)
+    parser.set_defaults(**{f"{name}{STAGE_ARGS_SUFFIX}": [] for name in JOB_DATA})
     add("--expdir", type=Path, default=Path("exp"), help="experiments go to <expdir>/<tag>")
     add("--tag", help="name of the experiment; default: the YAML's name")
     data = parser.add_argument_group("data")
@@ -107,9 +159,37 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     parser.add_argument("--rerun_stale", type=str2bool, default=False, nargs="?", const=True)
 
 
-def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> RunOptions:
-    """Options of the library from those of the command line."""
+def read_command_line(
+    args: argparse.Namespace, stage_args: dict[str, list[str]]
+) -> tuple[PipelineConfig, RunOptions]:
+    """The pipeline's YAML with what the command line changes in it, and the options of its run.
+
+    Raises:
+        ValueError: the YAML is invalid, the plan impossible, or an option would be dropped.
+    """
+    config = pipeline_config(args)
+    stages = [stage.name for stage in make_plan(config)]
+    for name, given in stage_args.items():
+        if given and name not in stages:
+            raise ValueError(
+                f"--{name}{STAGE_ARGS_SUFFIX}: no such stage is planned{nearest(name, stages)}; "
+                f"planned: {', '.join(stages)}; likewise for their data: --alignment_args, "
+                "--nbest_args"
+            )
+    return config, run_options(args, stage_args, config.imports)
+
+
+def run_options(
+    args: argparse.Namespace, stage_args: dict[str, list[str]], imports: tuple[str, ...]
+) -> RunOptions:
+    """Options of the library from those of the command line.
+
+    Raises:
+        ValueError: one that would have no effect.
+    """
     token_type = args.token_type
+    if token_type != "bpe" and args.bpemodel not in (None, "", "none"):
+        raise ValueError(f"--bpemodel {args.bpemodel} needs --token_type bpe, not {token_type}")
     text = {
         "token_type": token_type,
         "token_list": args.token_list,
@@ -146,22 +226,89 @@ def run_options(args: argparse.Namespace, stage_args: dict[str, list[str]]) -> R
         rerun_stale=args.rerun_stale,
         force_alignment=getattr(args, "force_alignment", False),
         force_nbest=getattr(args, "force_nbest", False),
+        imports=imports,
     )
 
 
-def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
-    """The pipeline's YAML, with what the command line says about fine-tuning and the word n-gram.
+def plan_config(args: argparse.Namespace) -> PipelineConfig:
+    """The pipeline's YAML, with what the command line says about its plan.
 
     Raises:
-        ValueError: the YAML is invalid, or ``--init_from`` names no stage.
+        ValueError: the YAML is invalid, or ``--imports`` names what is no module.
     """
-    config = _with_word_arpa(load_pipeline_config(args.config), args.word_arpa)
+    config = load_pipeline_config(args.config)
+    name, conf = args.stage_scheduler, args.stage_scheduler_conf
+    scheduler = {
+        "stage_scheduler": config.stage_scheduler,
+        "stage_scheduler_conf": config.stage_scheduler_conf,
+    }
+    given = {"stage_scheduler": name or config.stage_scheduler, "stage_scheduler_conf": conf}
+    merged = deep_merge(scheduler, given)  # another scheduler has other options
+    imports = module_names([*config.imports, *args.imports], "--imports")
+    return replace(config, **merged, imports=imports)
+
+
+def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
+    """That of `plan_config`, with what the command line says about jobs and fine-tuning.
+
+    Raises:
+        ValueError: the YAML is invalid, ``--init_from`` names no stage, or there are arguments for
+            a job that is not planned.
+    """
+    config = _with_word_arpa(_with_job_arguments(plan_config(args), args), args.word_arpa)
     if args.init_from is None:
         if args.init_from_stage or args.init_from_parts:
             raise ValueError("--init_from_stage and --init_from_parts need --init_from MODEL")
         return config
     stage = args.init_from_stage or make_plan(config)[0].name
     return with_init(config, stage, args.init_from, args.init_from_parts)
+
+
+def _with_job_arguments(config: PipelineConfig, args: argparse.Namespace) -> PipelineConfig:
+    """``--alignment_args`` and ``--nbest_args`` over the YAML's sections of these names."""
+    given = {name: section_from_arguments(name, getattr(args, f"{name}_args")) for name in JOB_DATA}
+    given = {name: section for name, section in given.items() if section}
+    if not given:
+        return config
+    changed = replace(
+        config,
+        alignment=deep_merge(config.alignment, given.get("alignment", {})),
+        nbest=deep_merge(config.nbest, given.get("nbest", {})),
+    )
+    steps = build_steps(make_plan(changed), changed)
+    for name in given:
+        if name not in (step.kind for step in steps):
+            raise ValueError(
+                f"--{name}{STAGE_ARGS_SUFFIX}: no step takes them; the plan is "
+                f"{' -> '.join(step.name for step in steps)}"
+            )
+    return changed
+
+
+def section_from_arguments(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """``--key value ...`` as the YAML's section of a job has it; a key without value is true.
+
+    Raises:
+        ValueError: a key is given twice, or a value stands before all keys.
+    """
+    found: dict[str, list[Any]] = {}
+    for token in arguments:
+        if token.startswith("--"):
+            key, equals, value = token[2:].partition("=")
+            if key in found:
+                raise ValueError(f"--{name}_args: --{key} is given twice; put all values after one")
+            found[key] = [read_value(value)] if equals else []
+        elif not found:
+            raise ValueError(f"--{name}_args: expected --OPTION VALUE, got {token!r}")
+        else:
+            found[list(found)[-1]].append(read_value(token))
+    return {key: _value_of(values) for key, values in found.items()}
+
+
+def _value_of(values: list[Any]) -> Any:
+    if not values:
+        return True
+    return values[0] if len(values) == 1 else values
 
 
 def _with_word_arpa(config: PipelineConfig, file: str | None) -> PipelineConfig:
@@ -177,7 +324,11 @@ def _with_word_arpa(config: PipelineConfig, file: str | None) -> PipelineConfig:
 def parse_with_stage_args(
     parser: argparse.ArgumentParser, cmd: Sequence[str] | None
 ) -> tuple[argparse.Namespace, dict[str, list[str]]]:
-    """Parse, taking ``--<stage>_args "..."`` for whatever stages there are."""
+    """Parse, taking ``--<stage>_args "..."`` for whatever stages there are.
+
+    Given twice, as by a recipe and its user, arguments are joined: of an option, the last counts.
+    Those of jobs, ``--alignment_args`` and ``--nbest_args``, become attributes of these names.
+    """
     stage_args: dict[str, list[str]] = {}
     rest: list[str] = []
     tokens = list(sys.argv[1:] if cmd is None else cmd)
@@ -191,5 +342,9 @@ def parse_with_stage_args(
             if not tokens:
                 parser.error(f"{token} expects one argument")
             value = tokens.pop(0)
-        stage_args[name.removesuffix(STAGE_ARGS_SUFFIX)] = shlex.split(value)
-    return parser.parse_args(rest), stage_args
+        stage = name.removesuffix(STAGE_ARGS_SUFFIX)
+        stage_args[stage] = [*stage_args.get(stage, ()), *shlex.split(value)]
+    args = parser.parse_args(rest)
+    for name in JOB_DATA:
+        setattr(args, f"{name}{STAGE_ARGS_SUFFIX}", stage_args.pop(name, []))
+    return args, stage_args

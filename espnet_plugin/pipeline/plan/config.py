@@ -20,10 +20,12 @@ from typing import Any
 import yaml
 
 from espnet_plugin.corpora.strict_parser import nearest
+from espnet_plugin.packages.imports import module_names
 
 #: Keys a pipeline YAML may have at the top.
 TOP_KEYS = (
     "extends",
+    "imports",
     "stage_scheduler",
     "stage_scheduler_conf",
     "base_config",
@@ -57,6 +59,16 @@ class PipelineConfig:
     train_stages: Mapping[str, Mapping[str, Any]]
     alignment: Mapping[str, Any] = field(default_factory=dict)
     nbest: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+
+
+def read_value(text: str) -> Any:
+    """A YAML text, such as ``1e-4``, ``true`` or ``{after: viterbi}``.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -68,7 +80,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such configuration file")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        data = read_value(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
     if data is None:
@@ -118,6 +130,7 @@ def load_pipeline_config(path: Path) -> PipelineConfig:
         train_stages=stages,
         alignment=_mapping(raw, "alignment", path),
         nbest=_mapping(raw, "nbest", path),
+        imports=module_names(raw.get("imports"), str(path)),
     )
 
 
@@ -146,7 +159,11 @@ def _read_pipeline(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if parent is None:
         return raw
     target = _next(parent, path, above, "extends")
-    return deep_merge(_read_pipeline(target, (*above, path.resolve())), raw)
+    merged = _read_pipeline(target, (*above, path.resolve()))
+    # What the other file needs is needed here, too.
+    named = ((merged, target), (raw, path))
+    imports = [name for of, at in named for name in module_names(of.get("imports"), str(at))]
+    return deep_merge(merged, {**raw, "imports": imports})
 
 
 def _read_base(name: Any, parent: Path, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class RunOptions:
         stage_args: stage name -> extra arguments of its training.
         rerun_stale: make stale steps again instead of refusing.
         force_alignment, force_nbest: train on an alignment, or lists, that break their thresholds.
+        imports: modules of other packages that every program imports.
     """
 
     exp: Path
@@ -54,6 +55,7 @@ class RunOptions:
     rerun_stale: bool = False
     force_alignment: bool = False
     force_nbest: bool = False
+    imports: tuple[str, ...] = ()
 
     @property
     def scp(self) -> str:

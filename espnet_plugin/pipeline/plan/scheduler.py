@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage, make_stage, validate_plan
 
@@ -64,11 +64,11 @@ def make_plan(config: PipelineConfig) -> tuple[TrainStage, ...]:
     """Plan with the scheduler that the configuration names, ``name`` or ``module:name``.
 
     Raises:
-        ValueError: unknown scheduler, wrong options, or an impossible plan.
+        ValueError: unknown scheduler, wrong options, an impossible plan, or a module of ``imports``
+            that cannot be imported.
     """
     module, _, _ = config.stage_scheduler.rpartition(":")
-    if module:
-        _import(module, config)
+    import_modules([*config.imports, *filter(None, [module])], str(config.path))
     name = config.stage_scheduler.rpartition(":")[2].lower()
     cls = stage_scheduler_classes.get(name)
     if cls is None:
@@ -81,16 +81,6 @@ def make_plan(config: PipelineConfig) -> tuple[TrainStage, ...]:
     except TypeError as error:
         raise ValueError(f"{config.path}: stage_scheduler_conf: {error}") from error
     return scheduler.plan(config)
-
-
-def _import(module: str, config: PipelineConfig) -> None:
-    """Import the module that registers a scheduler, ``stage_scheduler: module:name``."""
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"{config.path}: stage_scheduler: cannot import {module}: {error}"
-        ) from error
 
 
 def _chain(

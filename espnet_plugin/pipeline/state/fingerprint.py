@@ -21,6 +21,7 @@ IRRELEVANT_OPTIONS = frozenset(
         "dist_rank",
         "dist_world_size",
         "dry_run",
+        "imports",
         "local_rank",
         "log_interval",
         "log_level",

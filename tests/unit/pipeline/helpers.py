@@ -24,6 +24,13 @@ def change(corpus: Path, stage: str, **values: object) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
+def set_keys(corpus: Path, **values: object) -> None:
+    """Set keys at the YAML's top."""
+    path = corpus / "pipeline.yaml"
+    config = {**yaml.safe_load(path.read_text()), **values}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
 def two_stages(corpus: Path) -> None:
     """Leave only align and viterbi in the YAML, where more would add nothing but time."""
     path = corpus / "pipeline.yaml"
