@@ -56,6 +56,22 @@ def test_files_that_a_document_names_exist(document: Path) -> None:
     assert not sorted(file for file in named if not exists(file.rstrip("/")))
 
 
+def test_modules_that_documents_name_exist() -> None:
+    """As modules, or as names that the file before the last dot holds."""
+    text = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    named = set(re.findall(r"\bespnet_plugin(?:\.[A-Za-z_]\w*)+", text))
+    assert len(named) > 15
+    lost = []
+    for dotted in sorted(named):
+        path = ROOT / dotted.replace(".", "/")
+        files = [path.parent.with_suffix(".py"), path.parent / "__init__.py"]
+        texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        inside = any(re.search(rf"\b{path.name}\b", text) for text in texts)
+        if not (path.is_dir() or path.with_suffix(".py").is_file() or inside):
+            lost.append(dotted)
+    assert not lost
+
+
 def test_tests_that_documents_name_exist() -> None:
     texts = {document: document.read_text(encoding="utf-8") for document in DOCUMENTS}
     named = {pair for text in texts.values() for pair in NAME_OF_TEST.findall(text)}

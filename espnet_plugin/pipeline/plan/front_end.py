@@ -39,8 +39,8 @@ def check_front_end(options: Mapping[str, Any], fs: int, where: str) -> None:
         size = 1 << (window - 1).bit_length()
         raise ValueError(
             f"{where}: frontend_conf does not fit --fs {fs}: {'; '.join(wrong + unusual)}. For "
-            f"this rate: {{n_fft: {size}, win_length: {window}, hop_length: {hop}}} (25 and 10 ms). If "
-            f"the values are meant, name their rate in it: {{fs: {fs}}}"
+            f"this rate: {{n_fft: {size}, win_length: {window}, hop_length: {hop}}} (25 and 10 ms)"
+            f". If the values are meant, name their rate in it: {{fs: {fs}}}"
         )
     for value in unusual:
         logging.warning("%s: frontend_conf: %s", where, value)
