@@ -30,6 +30,7 @@ from espnet_plugin.data.model_frames import (
     parse_rate,
     parse_subsampling,
 )
+from espnet_plugin.data.symbols import read_symbols
 from espnet_plugin.data.text_units import TOKEN_TYPES, make_tokenizer
 from espnet_plugin.data.token_list import read_token_list
 
@@ -44,6 +45,7 @@ def get_parser() -> argparse.ArgumentParser:
     vocabulary.add_argument("--token_list", type=Path)
     vocabulary.add_argument("--token_type", choices=TOKEN_TYPES)
     vocabulary.add_argument("--bpemodel", type=Path)
+    vocabulary.add_argument("--nlsyms_txt", type=Path, help="symbols that are one character")
     vocabulary.add_argument("--lexicon", type=Path, help="of token type phn")
     vocabulary.add_argument("--topology", choices=("monotonic", "rnnt"), default="monotonic")
     vocabulary.add_argument("--alignment", type=Path, help="of the viterbi stage")
@@ -52,6 +54,8 @@ def get_parser() -> argparse.ArgumentParser:
     frames = parser.add_argument_group("lengths")
     frames.add_argument("--config", type=Path, help="ESPnet ASR config: rate, hop, subsampling")
     frames.add_argument("--fs", type=parse_rate, help="sampling rate the model expects")
+    frames.add_argument("--min_wav_duration", type=float, default=0.0, help="s; shorter goes out")
+    frames.add_argument("--max_wav_duration", type=float, help="s; longer goes out")
     frames.add_argument("--hop", type=int, help="samples per feature frame (default: 10 ms)")
     frames.add_argument(
         "--subsampling",
@@ -107,13 +111,14 @@ def options_from_args(args: argparse.Namespace) -> CheckOptions:
             raise ValueError("--token_type phn needs --lexicon")
         lexicon = read_lexicon(args.lexicon)
     elif args.token_type is not None:
-        tokenize = make_tokenizer(args.token_type, args.bpemodel)
+        tokenize = make_tokenizer(args.token_type, args.bpemodel, _symbols(args))
     return CheckOptions(
         feats_type=args.feats_type,
         frames=_frames(args),
         tokens=None if args.token_list is None else tuple(read_token_list(args.token_list)),
         tokenize=tokenize,
         lexicon=lexicon,
+        durations=(args.min_wav_duration, args.max_wav_duration),
         topology=args.topology,
         evaluation=args.evaluation,
         alignment=args.alignment,
@@ -124,6 +129,10 @@ def options_from_args(args: argparse.Namespace) -> CheckOptions:
         nj=args.nj,
         cache=args.cache,
     )
+
+
+def _symbols(args: argparse.Namespace) -> tuple[str, ...]:
+    return () if args.nlsyms_txt is None else read_symbols(args.nlsyms_txt)
 
 
 def _frames(args: argparse.Namespace) -> ModelFrames:

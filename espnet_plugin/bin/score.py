@@ -18,10 +18,13 @@ from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.filtered import SKIPPED
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lexicon import read_lexicon
+from espnet_plugin.data.symbols import read_symbols
 from espnet_plugin.data.text_units import TOKEN_TYPES, Tokenizer, characters, make_tokenizer
+from espnet_plugin.pipeline.plan.command_line import str2bool
 from espnet_plugin.report.training_table import training_notes
 from espnet_plugin.scoring.compare import compare
 from espnet_plugin.scoring.decode_dirs import find_decodings, read_transcripts
@@ -49,6 +52,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token_type", choices=TOKEN_TYPES, help="of the model; default: no TER")
     parser.add_argument("--bpemodel", type=Path, help="sentencepiece model, for the TER of bpe")
     parser.add_argument("--lexicon", type=Path, help="lexicon.txt that make_tokens wrote, for phn")
+    parser.add_argument("--nlsyms_txt", type=Path, help="symbols such as <noise>, one a line")
+    parser.add_argument(
+        "--remove_nlsyms", type=str2bool, default=True, help="they count in the TER only"
+    )
     parser.add_argument(
         "--skipped",
         type=Path,
@@ -91,6 +98,12 @@ def main(cmd: list[str] | None = None) -> int:
     return 0
 
 
+def _symbols(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Non-linguistic symbols, and those of them that do not count."""
+    symbols = () if args.nlsyms_txt is None else read_symbols(args.nlsyms_txt)
+    return symbols, symbols if args.remove_nlsyms else ()
+
+
 def _costs(args: argparse.Namespace) -> Costs:
     return SCLITE_COSTS if args.costs == "sclite" else EDIT_COSTS
 
@@ -102,14 +115,16 @@ def _skipped(args: argparse.Namespace, name: str) -> list[Path]:
 
 
 def _score_pair(args: argparse.Namespace) -> None:
+    symbols, removed = _symbols(args)
     pair = read_transcripts(args.ref, args.hyp, _skipped(args, args.ref.parent.name))
-    units: dict[str, Tokenizer] = {"WER": str.split, "CER": characters}
+    units: dict[str, Tokenizer] = {"WER": fields, "CER": characters}
     if args.token_type in ("char", "bpe", "word"):
-        units["TER"] = make_tokenizer(args.token_type, args.bpemodel)
+        units["TER"] = make_tokenizer(args.token_type, args.bpemodel, symbols)
     name = f"{args.hyp.parent.name}/{args.hyp.name}"
     for unit, split in units.items():
         folder = args.out / f"score_{unit.lower()}"
-        counts = score_units(pair, split, folder, costs=_costs(args))
+        both = pair if unit == "TER" else pair.without(removed)
+        counts = score_units(both, split, folder, costs=_costs(args))
         print(f"{unit} ({folder}/result.txt)\n\n" + results_table({name: total(counts)}))
 
 
@@ -155,8 +170,9 @@ def _score_experiment(exp: Path, args: argparse.Namespace) -> Scores:
         raise ValueError("--token_type phn needs --lexicon, for the phonemes of the references")
     lexicon = read_lexicon(args.lexicon) if args.token_type == "phn" else None
     tokenizer = None
+    symbols, removed = _symbols(args)
     if args.token_type in ("char", "bpe", "word"):
-        tokenizer = make_tokenizer(args.token_type, args.bpemodel)
+        tokenizer = make_tokenizer(args.token_type, args.bpemodel, symbols)
     scores: Scores = {}
     for decoding, name in find_decodings(exp, args.sets):
         scored = score_set(
@@ -165,6 +181,7 @@ def _score_experiment(exp: Path, args: argparse.Namespace) -> Scores:
             tokenize=tokenizer,
             lexicon=lexicon,
             skipped=_skipped(args, name),
+            removed=removed,
             costs=_costs(args),
         )
         for unit, counts in scored.items():

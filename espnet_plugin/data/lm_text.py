@@ -7,10 +7,10 @@ with end-of-word marks (a word's first pronunciation, as in training the transdu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from espnet_plugin.corpora.text_lines import fields, read_lines
+from espnet_plugin.corpora.text_lines import fields, read_lines, single_spaced
 from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import make_tokenizer
 
@@ -19,15 +19,21 @@ MAX_DROPPED = 0.5
 
 
 def make_units(
-    units: str, bpemodel: Path | None = None, lexicon: Path | None = None
+    units: str,
+    bpemodel: Path | None = None,
+    lexicon: Path | None = None,
+    symbols: Sequence[str] = (),
 ) -> Callable[[str], list[str] | None]:
     """Function from a transcript to its units; None where a word has no pronunciation.
+
+    Args:
+        symbols: such as ``<noise>``, a character each.
 
     Raises:
         ValueError: an unknown unit, or a file that it needs is missing.
     """
     if units != "phn":
-        return make_tokenizer(units, bpemodel)
+        return make_tokenizer(units, bpemodel, symbols)
     if lexicon is None:
         raise ValueError("units phn need --lexicon, the one that make_tokens wrote")
     words = read_lexicon(lexicon)
@@ -52,12 +58,18 @@ def read_sentences(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def write_units(
-    source: Path, target: Path, units: Callable[[str], list[str] | None], *, ids: bool
+    source: Path,
+    target: Path,
+    units: Callable[[str], list[str] | None],
+    *,
+    ids: bool,
+    clean: Callable[[str], str] | None = None,
 ) -> int:
     """Write a text in units; returns the number of sentences.
 
     Args:
         ids: whether lines keep their utterance ids.
+        clean: applied to every sentence first.
 
     Raises:
         ValueError: nothing is left, or most sentences hold words without pronunciation.
@@ -67,7 +79,7 @@ def write_units(
     partial = target.with_name(target.name + ".partial")
     with partial.open("w", encoding="utf-8") as stream:
         for key, text in read_sentences(source):
-            found = units(text)
+            found = units(text if clean is None else single_spaced(clean(text)))
             if not found:
                 dropped += 1
                 continue

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.text_lines import fields
@@ -22,14 +23,29 @@ def characters(text: str) -> list[str]:
     return [SPACE if character == " " else character for character in text]
 
 
-def make_tokenizer(token_type: str, bpemodel: Path | None = None) -> Tokenizer:
+def characters_and(symbols: Sequence[str]) -> Tokenizer:
+    """As `characters`, but each of these (``<noise>``) is one token, the longest that fits."""
+    if not symbols:
+        return characters
+    longest_first = sorted(symbols, key=len, reverse=True)
+    piece = re.compile("|".join([*map(re.escape, longest_first), "."]), re.DOTALL)
+    return lambda text: [SPACE if found == " " else found for found in piece.findall(text)]
+
+
+def make_tokenizer(
+    token_type: str, bpemodel: Path | None = None, symbols: Sequence[str] = ()
+) -> Tokenizer:
     """Return the function from a transcript to its tokens.
+
+    Args:
+        symbols: non-linguistic ones, each a token of its own among characters; a sentencepiece
+            model knows its own.
 
     Raises:
         ValueError: an unknown token type, or no such sentencepiece model.
     """
     if token_type == "char":
-        return characters
+        return characters_and(symbols)
     if token_type in ("phn", "word"):
         return fields
     if token_type != "bpe":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import SPACES, fields, read_lines
-from espnet_plugin.data.text_units import characters
+from espnet_plugin.data.text_units import characters_and
 
 BLANK, UNKNOWN, SENTENCE_EDGE = "<blank>", "<unk>", "<sos/eos>"
 
@@ -44,23 +45,49 @@ def write_token_list(path: Path, tokens: Iterable[str]) -> None:
     write_atomically(path, "".join(f"{token}\n" for token in lines))
 
 
-def character_tokens(transcripts: Iterable[str]) -> list[str]:
-    """Characters by falling frequency, equal ones in the order of the text, as ESPnet has them."""
+def character_tokens(transcripts: Iterable[str], symbols: Sequence[str] = ()) -> list[str]:
+    """Characters by falling frequency, equal ones in the order of the text, as ESPnet has them.
+
+    Args:
+        symbols: such as ``<noise>``, which are one token each.
+    """
     counts: Counter[str] = Counter()
+    tokenize = characters_and(symbols)
     for transcript in transcripts:
-        counts.update(characters(transcript))
+        counts.update(tokenize(transcript))
     return [token for token, _ in counts.most_common()]
 
 
-def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) -> list[str]:
+@dataclass(frozen=True)
+class Subwords:
+    """What sentencepiece is to make.
+
+    Attributes:
+        size: number of pieces, sentencepiece's own three symbols included (ESPnet's ``nbpe``).
+        mode: ``unigram`` or ``bpe``.
+        symbols: such as ``<noise>``, a piece each.
+        coverage: share of the characters that get a piece.
+        sentences: at most so many are looked at.
+    """
+
+    size: int
+    mode: str
+    symbols: tuple[str, ...] = ()
+    coverage: float = 1.0
+    sentences: int = 100_000_000
+
+    def __str__(self) -> str:
+        plain = f"{self.size} {self.mode}"
+        if self == Subwords(self.size, self.mode):
+            return plain
+        return f"{plain} {self.symbols} {self.coverage} {self.sentences}"
+
+
+def train_bpe(transcripts: Sequence[str], wanted: Subwords, folder: Path) -> list[str]:
     """Train a sentencepiece model into ``bpe.model`` and ``bpe.vocab``; return its pieces.
 
     A model that was made from the same text with the same options is kept: training is not the
     same to the last bit everywhere, and a model anew would make everything trained with it stale.
-
-    Args:
-        size: number of pieces, sentencepiece's own three symbols included (ESPnet's ``nbpe``).
-        mode: ``unigram`` or ``bpe``.
 
     Raises:
         ValueError: sentencepiece refuses, e.g. since the text has too few characters.
@@ -68,33 +95,34 @@ def train_bpe(transcripts: Sequence[str], size: int, folder: Path, mode: str) ->
     import sentencepiece
 
     content = "".join(f"{transcript}\n" for transcript in transcripts)
-    stamp = hashlib.sha256(f"{size} {mode}\n{content}".encode()).hexdigest() + "\n"
+    stamp = hashlib.sha256(f"{wanted}\n{content}".encode()).hexdigest() + "\n"
     model, origin = folder / "bpe.model", folder / "made_from"
     if not (model.is_file() and origin.is_file() and origin.read_text() == stamp):
         write_atomically(folder / "train.txt", content)
         origin.unlink(missing_ok=True)
-        _run_sentencepiece(folder, size, mode)
+        _run_sentencepiece(folder, wanted)
         write_atomically(origin, stamp)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     # the first three pieces are <unk>, <s> and </s>
     return [pieces.id_to_piece(n) for n in range(3, pieces.get_piece_size())]
 
 
-def _run_sentencepiece(folder: Path, size: int, mode: str) -> None:
+def _run_sentencepiece(folder: Path, wanted: Subwords) -> None:
     import sentencepiece
 
     try:
         sentencepiece.SentencePieceTrainer.train(
             input=str(folder / "train.txt"),
-            vocab_size=size,
-            model_type=mode,
+            vocab_size=wanted.size,
+            model_type=wanted.mode,
             model_prefix=str(folder / "bpe"),
-            character_coverage=1.0,
-            input_sentence_size=100_000_000,
+            character_coverage=wanted.coverage,
+            input_sentence_size=wanted.sentences,
+            user_defined_symbols=list(wanted.symbols),
             minloglevel=2,
         )
     except RuntimeError as error:
         raise ValueError(
-            f"{folder / 'train.txt'}: sentencepiece cannot make {size} pieces: "
+            f"{folder / 'train.txt'}: sentencepiece cannot make {wanted.size} pieces: "
             f"{str(error).strip()}; change --nbpe"
         ) from error

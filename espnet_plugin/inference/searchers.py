@@ -144,7 +144,8 @@ def spell(
             for word, variants in words.pronunciations.items()
         }
     if train_args.token_type == "char":
-        return {word: [list(word)] for word in words.pronunciations}
+        labels = set(getattr(train_args, "token_list", None) or ())  # of which <noise> may be one
+        return {w: [[w] if w in labels else list(w)] for w in words.pronunciations}
     if train_args.token_type == "bpe":
         from espnet2.text.build_tokenizer import build_tokenizer
 

@@ -10,6 +10,8 @@ and N folders <n>best_recog; with --tune_scales true, <expdir>/<tag>/scales/<tra
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from espnet_plugin.pipeline.pipeline import Pipeline
 from espnet_plugin.pipeline.plan.command_line import (
     parse_with_stage_args,
     read_command_line,
+    section_from_arguments,
     str2bool,
 )
 from espnet_plugin.pipeline.tuning import tuned_configs
@@ -37,6 +40,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inference_tag", help="default: from the YAML's name")
     parser.add_argument(
         "--decode_stages", nargs="+", help="train stages, or: final (default: all finished ones)"
+    )
+    parser.add_argument(
+        "--inference_args", type=shlex.split, default=[], metavar='"..."',
+        help="options of decode that go before the YAML's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--inference_asr_model", metavar="FILE", help="of every stage, instead of its checkpoint"
     )
     parser.add_argument(
         "--lm", nargs="+", action="extend", default=[], metavar="KIND:FILE:SCALE",
@@ -68,6 +78,14 @@ def language_models(given: Sequence[str], tune: bool) -> dict[str, list[str]]:
     return {"lm": with_start_scales(given)} if specs else {}
 
 
+def tag_of(arguments: Sequence[str]) -> str:
+    """What arguments add to a decoding's name, as in ESPnet: ``_beam_size4``."""
+    text = "".join(arguments).replace("--", "_").removesuffix(".pth")
+    if text and not text.startswith("_"):
+        text = f"_{text}"
+    return re.sub(r"[ |=/:]", "", text)
+
+
 def run(cmd: Sequence[str]) -> None:
     """Decode what is not decoded yet.
 
@@ -83,6 +101,9 @@ def run(cmd: Sequence[str]) -> None:
     stages = finished_stages(pipeline, args.decode_stages)
     overrides = language_models(args.lm, args.tune_scales)
     tag = args.inference_tag or default_tag(config) + ("_lm" if overrides else "")
+    if args.inference_tag is None:
+        tag += "".join(map(tag_of, (args.inference_args, [args.inference_asr_model or ""])))
+    overrides |= section_from_arguments("inference", args.inference_args)
     configs = dict.fromkeys(stages, config)
     if args.tune_scales:
         grids = {"lm_grid": args.lm_grid, "ilm_grid": args.ilm_grid}

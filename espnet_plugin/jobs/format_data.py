@@ -19,10 +19,11 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.corpora.processes import work_through
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.corpora.text_lines import fields
@@ -38,6 +39,7 @@ from espnet_plugin.data.recordings import (
     is_command,
     prepare,
 )
+from espnet_plugin.models.text_cleaner import load_cleaner
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
@@ -61,6 +63,7 @@ def get_parser() -> argparse.ArgumentParser:
         default="",
         help=f"of recordings of several: 1, 2, ..., {MEAN}, or {ALL} of them",
     )
+    parser.add_argument("--cleaner", help="ESPnet's cleaner of transcripts, such as tacotron")
     parser.add_argument("--nj", type=int, default=1)
     return parser
 
@@ -82,8 +85,8 @@ def format_data(args: argparse.Namespace) -> bool:
     read_table(args.data_dir / scp)
     names = (scp, "segments", CHANNEL_TABLE, "text", "utt2spk", "spk2utt")
     inputs = [args.data_dir / name for name in names if (args.data_dir / name).exists()]
-    given = {"channel": args.channel, "audio_format": args.audio_format}
-    chosen = {key: value for key, value in given.items() if value not in ("", "flac")}
+    given = {name: getattr(args, name) for name in ("channel", "audio_format", "cleaner")}
+    chosen = {key: value for key, value in given.items() if value not in (None, "", "flac")}
     mark = fingerprint({"fs": args.fs, "type": args.feats_type, **chosen}, inputs, [])
     done = args.out_dir / "format.json"
     if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
@@ -95,7 +98,8 @@ def format_data(args: argparse.Namespace) -> bool:
         write_atomically(args.out_dir / "feats_dim", f"{feature_size(args.data_dir / scp)}\n")
     for path in inputs:
         if path.name not in (scp, "segments", CHANNEL_TABLE):
-            _copy(path, args.out_dir / path.name)
+            clean = load_cleaner(args.cleaner if path.name == "text" else None)
+            _copy(path, args.out_dir / path.name, clean)
     write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
 
@@ -230,9 +234,8 @@ def _channels(path: Path) -> dict[str, int]:
     return channels
 
 
-def _copy(source: Path, target: Path) -> None:
-    table = read_table(source)
-    write_atomically(target, "".join(f"{key} {table[key]}\n" for key in sorted(table)))
+def _copy(source: Path, target: Path, change: Callable[[str], str] = str) -> None:
+    write_table(target, {key: change(value) for key, value in read_table(source).items()})
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

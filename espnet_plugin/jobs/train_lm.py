@@ -37,6 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
         "--lm_args", type=shlex.split, default=[], metavar='"..."', help="more of ESPnet's lm_train"
     )
     parser.add_argument("--lm_fold_length", type=int, default=150, help="for batch_type folded")
+    parser.add_argument("--nlsyms_txt", type=Path, help="for char: symbols, a label each")
+    parser.add_argument("--cleaner", help="ESPnet's, for the texts")
     parser.add_argument("--ngpu", type=int, default=0)
     parser.add_argument("--num_nodes", type=int, default=1)
     add_cmd_options(parser)
@@ -55,6 +57,8 @@ def main(cmd: Sequence[str] | None = None) -> int:
         token_list=args.token_list,
         bpemodel=args.bpemodel,
         lexicon=args.lexicon,
+        symbols=args.nlsyms_txt,
+        cleaner=args.cleaner,
         arguments=tuple(args.lm_args),
         fold_length=args.lm_fold_length,
         ngpu=args.ngpu,

@@ -22,7 +22,9 @@ from pathlib import Path
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_text import make_units, read_sentences, write_units
+from espnet_plugin.data.symbols import read_symbols
 from espnet_plugin.data.text_units import TOKEN_TYPES
+from espnet_plugin.models.text_cleaner import load_cleaner
 from espnet_plugin.pipeline.launch.console import report_user_errors
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
 
@@ -40,6 +42,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bpemodel", type=Path, help="for units bpe")
     parser.add_argument("--lexicon", type=Path, help="for units phn")
+    parser.add_argument("--nlsyms_txt", type=Path, help="for units char: symbols, a label each")
+    parser.add_argument("--cleaner", help="ESPnet's, for the text")
     parser.add_argument("--valid_text", type=Path, help="the perplexity on it is logged")
     return parser
 
@@ -97,11 +101,19 @@ def run(args: argparse.Namespace) -> None:
     """
     if not 2 <= args.order <= MAX_ORDER:
         raise ValueError(f"--order is 2 to {MAX_ORDER}, got {args.order}")
-    units = make_units(args.units, args.bpemodel, args.lexicon)
+    symbols = () if args.nlsyms_txt is None else read_symbols(args.nlsyms_txt)
+    units = make_units(args.units, args.bpemodel, args.lexicon, symbols)
     if not args.text.is_file():
         raise ValueError(f"{args.text}: no such text to train a language model on")
-    files = [path for path in (args.text, args.bpemodel, args.lexicon) if path is not None]
-    mark = fingerprint({"order": args.order, "units": args.units}, files, [])
+    files = [
+        path
+        for path in (args.text, args.bpemodel, args.lexicon, args.nlsyms_txt)
+        if path is not None
+    ]
+    given = {"order": args.order, "units": args.units}
+    if args.cleaner:
+        given["cleaner"] = args.cleaner
+    mark = fingerprint(given, files, [])
     note = args.out.with_name(args.out.name + ".json")
     if args.out.is_file() and note.is_file() and json.loads(note.read_text())["made_from"] == mark:
         logging.info("%s: up to date", args.out)
@@ -109,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     note.unlink(missing_ok=True)  # killed before the new one, the old one must not speak for it
     begun = time.monotonic()
     plain = args.out.with_name(args.out.name + ".txt")
-    sentences = write_units(args.text, plain, units, ids=False)
+    sentences = write_units(args.text, plain, units, ids=False, clean=load_cleaner(args.cleaner))
     estimate(plain, args.out, args.order)
     plain.unlink()
     write_atomically(note, json.dumps({"made_from": mark, "sentences": sentences}) + "\n")

@@ -154,7 +154,7 @@ def _fingerprint(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -
     settings: dict[str, object] = {
         "version": __version__,
         "name": decoding.name,
-        "checkpoint": pipeline.stages[decoding.stage].checkpoint,
+        "checkpoint": _model(pipeline, decoding).name,
     }
     if decoding.overrides:
         settings["overrides"] = dict(decoding.overrides)
@@ -166,9 +166,16 @@ def _fingerprint(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -
     return fingerprint(settings, files, [upstream])
 
 
+def _model(pipeline: Pipeline, decoding: Decoding) -> Path:
+    name = pipeline.options.inference_asr_model or pipeline.stages[decoding.stage].checkpoint
+    return pipeline.exp / decoding.stage / name
+
+
 def _job(pipeline: Pipeline, decoding: Decoding) -> Job:
-    options, stage = pipeline.options, pipeline.stages[decoding.stage]
-    model = pipeline.exp / decoding.stage / stage.checkpoint
+    options, model = pipeline.options, _model(pipeline, decoding)
+    if not model.is_file():
+        there = sorted(path.name for path in model.parent.glob("*.pth"))
+        raise ValueError(f"{model}: no such model to decode with; there: {', '.join(there)}")
     keys = list(read_table(decoding.data / options.scp))
 
     def arguments(key_file: str, output: str) -> list[str]:

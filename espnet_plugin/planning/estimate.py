@@ -57,7 +57,7 @@ class StageEstimate:
 
 def stage_options(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
     """The stage's options, those of the command line on top, as far as they concern the plan."""
-    given = options_from_arguments(options.stage_args.get(stage.name, ()))
+    given = options_from_arguments(options.arguments_of(stage.name))
     merged = {**stage.options, **given}
     for name in ("use_amp", "use_tf32"):
         if isinstance(merged.get(name), str):

@@ -127,5 +127,5 @@ def probe_arguments(
     return [
         *("--config", str(path), "--output_dir", str(folder)),
         *("--token_list", str(tokens), "--token_type", "word"),
-        *options.stage_args.get(stage.name, ()),
+        *options.arguments_of(stage.name),
     ]

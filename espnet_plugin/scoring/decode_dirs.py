@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.data.kaldi_files import read_table, some
+from espnet_plugin.data.symbols import without_symbols
 
 # Rows of a result table come in the order of training.
 _TRAIN_STAGES = ("align", "viterbi", "full_sum", "mbr")
@@ -23,6 +24,14 @@ class Transcripts:
     references: dict[str, str]
     hypotheses: dict[str, str]
     skipped: tuple[str, ...]
+
+    def without(self, symbols: Sequence[str]) -> Transcripts:
+        """Both sides without these symbols."""
+        sides = [
+            {key: without_symbols(text, symbols) for key, text in side.items()}
+            for side in (self.references, self.hypotheses)
+        ]
+        return Transcripts(sides[0], sides[1], self.skipped)
 
 
 def find_decodings(exp: Path, sets: Sequence[str]) -> list[tuple[str, str]]:

@@ -47,6 +47,7 @@ def score_set(
     tokenize: Tokenizer | None = None,
     lexicon: Lexicon | None = None,
     skipped: Sequence[Path] = (),
+    removed: Sequence[str] = (),
     costs: Costs = EDIT_COSTS,
 ) -> dict[str, UtteranceCounts]:
     """Score a decoding against a data directory and write ``score_{wer,cer,ter}`` beside it.
@@ -57,6 +58,7 @@ def score_set(
         tokenize: into the model's tokens; without it there is no TER.
         lexicon: of a phoneme system; its TER compares ``token`` with the words' phonemes.
         skipped: see `read_transcripts`.
+        removed: symbols such as ``<noise>`` that count in the TER only, as in ESPnet.
 
     Returns:
         {"WER": {utterance: counts}, "CER": ..., "TER": ...}
@@ -73,9 +75,10 @@ def score_set(
             decode_dir,
             len(words.skipped),
         )
+    spoken = words.without(removed)
     jobs: dict[str, tuple[Transcripts, Tokenizer]] = {
-        "WER": (words, fields),
-        "CER": (words, characters),
+        "WER": (spoken, fields),
+        "CER": (spoken, characters),
     }
     if lexicon is not None:
         labels = _label_transcripts(words, decode_dir / "token", lexicon)

@@ -31,15 +31,26 @@ Data
   --audio_format flac|wav      of files made there (flac)
   --channel N|mean|all         of recordings of several that reco2file_and_channel does not name
   --speed_perturb_factors "0.9 1.0 1.1"    train on copies at these speeds: <train_set>_sp (none)
+  --min_wav_duration S, --max_wav_duration S    training and validation utterances that are not longer,
+                               or not shorter, are left out (0; any)
   --max_skipped SHARE          more unusable utterances than this are an error (0.5)
 Labels
   --token_type char|bpe|phn (char)   --nbpe N (500)   --bpemode unigram|bpe (unigram)
   --bpe_train_text FILE        text for the sentencepiece model (the training set's)
+  --bpe_nlsyms "a,b"|FILE      symbols that are a piece each   --bpe_char_cover SHARE (1.0)
+  --bpe_input_sentence_size N  sentences that it looks at (100000000)
+  --nlsyms_txt FILE            symbols such as <noise>, one a line: one label each (none)
+  --remove_nlsyms true|false   they count in no WER or CER, on either side (true)
+  --cleaner NAME               ESPnet's cleaner of transcripts, such as tacotron (none)
+  --oov, --blank, --sos_eos    <unk>, <blank>, <sos/eos>: ESPnet's training knows no others
   --lexicon FILE               pronunciations, for phn   --g2p NAME   for words it lacks
 Experiment
   --asr_config FILE            pipeline YAML (conf/train_progressive.yaml)
   --asr_tag NAME               name of the experiment (from the YAML, feature and token type)
   --asr_exp DIR                its folder (<expdir>/<tag>)
+  --asr_stats_dir DIR          statistics (<expdir>/stats_<features>_<tokens>_<train set>)
+  --asr_args "..."             for asr_train, in all stages; "--max_epoch 3"
+  --asr_speech_fold_length N, --asr_text_fold_length N    for batch_type folded (800, 150)
   --align_args, --viterbi_args, --full_sum_args, --mbr_args "..."    for that stage's asr_train;
   --<stage>_args "..."         likewise for stages of other names in the YAML
   --alignment_args, --nbest_args "--nbest 8 ..."    for these jobs, over the YAML's sections
@@ -64,13 +75,17 @@ Language models (--use_lm true: n-grams are made before step 6, as mbr may want 
   --ngram_order N (3)          of those made here: <expdir>/ngram/{word,<token type>}_<N>gram.arpa
   --lm_config FILE             YAML of ESPnet's LM task: a neural model over the labels (step 7)
   --lm_exp DIR                 its folder (<expdir>/<name of the YAML>_<token list>)
-  --lm_train_text FILE         Kaldi text (the training set's transcripts)
+  --lm_args "..."              for ESPnet's lm_train   --lm_fold_length N (150)
+  --inference_lm FILE          its file to decode with (valid.loss.ave.pth)
+  --lm_train_text, --lm_dev_text FILE    Kaldi texts (transcripts of training and validation set)
   --word_arpa_scale S, --token_arpa_scale S, --lm_weight S    scales in step 8, or
   --tune_scales true|false     tune them, and the internal LM's, on the validation set (false)
   --tune_passes N              lists made: 2 is once more, with the scales first chosen (1)
   --lm_grid, --ilm_grid "S ..."    scales to try (0 ... 1, 0 ... 0.4); --ilm_grid 0: no subtraction
 Decoding
   --inference_config FILE      (conf/decode.yaml, if there is one)   --inference_tag NAME
+  --inference_args "..."       options of decode that go before those of the file
+  --inference_asr_model FILE   of every stage, such as 3epoch.pth (the stage's checkpoint)
   --decode_stages "NAME ..."   train stages to decode with, or: final (all)
   --eval_valid_set true|false  decode the validation set as well (true)
   --local_score_opts "..."     options of local/score.sh, for scoring of a corpus's own
@@ -107,11 +122,22 @@ fs=16000
 audio_format=flac
 channel=
 speed_perturb_factors=
+min_wav_duration=
+max_wav_duration=
 max_skipped=0.5
 token_type=char
 nbpe=500
 bpemode=unigram
 bpe_train_text=
+bpe_nlsyms=
+bpe_char_cover=1.0
+bpe_input_sentence_size=100000000
+nlsyms_txt=none
+remove_nlsyms=true
+cleaner=none
+oov='<unk>'
+blank='<blank>'
+sos_eos='<sos/eos>'
 lexicon=
 g2p=
 asr_config=conf/train_progressive.yaml
@@ -120,6 +146,9 @@ asr_exp=
 stage_scheduler=
 stage_scheduler_conf=
 imports=
+asr_stats_dir=
+asr_speech_fold_length=800
+asr_text_fold_length=150
 download_model=
 init_from=
 init_from_stage=
@@ -133,7 +162,11 @@ token_arpa=
 ngram_order=3
 lm_config=
 lm_exp=
+lm_args=
+lm_fold_length=150
+inference_lm=valid.loss.ave.pth
 lm_train_text=
+lm_dev_text=
 word_arpa_scale=
 token_arpa_scale=
 lm_weight=
@@ -143,6 +176,8 @@ lm_grid=
 ilm_grid=
 inference_config=
 inference_tag=
+inference_args=
+inference_asr_model=
 decode_stages=
 eval_valid_set=true
 local_score_opts=
@@ -187,6 +222,7 @@ while [ $# -gt 0 ]; do
     case "${name}" in
         help_message | stage_args | by_user | log | die | option | name | value) die "no option --${name}" ;;
         cmd) die "--cmd: the names are ESPnet's: --train_cmd, --cuda_cmd, --decode_cmd (cmd.sh)" ;;
+        inference_args | lm_args) printf -v "${name}" '%s' "${value}"; by_user+="${name} " ;;
         *_args) stage_args+=("--${name}" "${value}"); by_user+="${name} " ;;
         *[!a-z0-9_]*) die "unknown option --${name} (--help lists them)" ;;
         *)
@@ -228,6 +264,13 @@ if [ "${commands[*]}" != "--train_cmd local --cuda_cmd local --decode_cmd local"
     all_local=false
     log "processes start through ${commands[*]}"
 fi
+for name in nlsyms_txt cleaner g2p; do
+    [ "${!name}" != none ] || printf -v "${name}" '' # ESPnet's word for it
+done
+[ "${lang}" != noinfo ] || lang=
+[ "${oov} ${blank} ${sos_eos}" = '<unk> <blank> <sos/eos>' ] ||
+    die "--oov, --blank and --sos_eos: ESPnet's training knows no others than <unk>, <blank>, <sos/eos>"
+[ -z "${nlsyms_txt}" ] || [ -f "${nlsyms_txt}" ] || die "--nlsyms_txt ${nlsyms_txt}: no such file"
 [ -n "${train_set}" ] || die "--train_set is required"
 [ -n "${valid_set}" ] || die "--valid_set is required"
 [[ ${stage} =~ ^[0-9]+$ && ${stop_stage} =~ ^[0-9]+$ ]] || die "--stage and --stop_stage: numbers"
@@ -238,7 +281,8 @@ fi
     die "--inference_config ${inference_config}: no such file"
 if [ -n "${download_model}" ]; then # which brings its own search, tokens and language models
     for name in asr_tag inference_tag decode_stages use_lm word_arpa token_arpa ngram_order lm_config \
-        lm_exp lm_train_text word_arpa_scale token_arpa_scale lm_weight tune_scales tune_passes \
+        lm_exp lm_args lm_train_text lm_dev_text inference_lm inference_args inference_asr_model \
+        word_arpa_scale token_arpa_scale lm_weight tune_scales tune_passes \
         lm_grid ilm_grid stage_scheduler stage_scheduler_conf; do
         [[ ${by_user} != *" ${name} "* ]] || die "--${name} does not go with --download_model, which" \
             "decodes as its package says, or your --inference_config; --asr_exp DIR names the folder"
@@ -266,6 +310,8 @@ if [ "${token_type}" = bpe ]; then
 elif [ "${token_type}" = phn ]; then
     tokens+=(--lexicon "${token_dir}/lexicon.txt")
 fi
+symbols=() # as make_tokens left them
+[ -z "${nlsyms_txt}" ] || symbols=(--nlsyms_txt "${token_dir}/nlsyms.txt")
 
 # OpenMP's threads wait for each other spinning, by default for milliseconds after every
 # operation: beside another busy program they spin for a thread that is not running. This is a
@@ -370,7 +416,8 @@ if wanted 2; then
     for data_set in "${base_set}" "${valid_set}" "${tests[@]}"; do
         run format_data --data_dir "data/${data_set}" --out_dir "${org}/${data_set}" \
             --feats_type "${feats_type}" --fs "${fs}" --nj "${nj}" \
-            --audio_format "${audio_format}" --channel "${channel}"
+            --audio_format "${audio_format}" --channel "${channel}" \
+            --cleaner "${cleaner}"
     done
     if [ -n "${speed_perturb_factors}" ]; then
         read -ra factors <<<"${speed_perturb_factors}"
@@ -402,10 +449,14 @@ fi
 if wanted 3; then
     log "step 3: token list (${token_type})"
     text=${bpe_train_text:-${org}/${base_set}/text}
-    options=(--token_type "${token_type}" --text "${text}" --nbpe "${nbpe}" --bpemode "${bpemode}")
+    options=(--token_type "${token_type}" --text "${text}" --nbpe "${nbpe}" --bpemode "${bpemode}"
+        --bpe_char_cover "${bpe_char_cover}" --bpe_input_sentence_size "${bpe_input_sentence_size}")
+    [ -z "${bpe_nlsyms}" ] || options+=(--bpe_nlsyms "${bpe_nlsyms}")
+    [ -z "${nlsyms_txt}" ] || options+=(--nlsyms_txt "${nlsyms_txt}")
+    [ -z "${bpe_train_text}" ] || [ -z "${cleaner}" ] || options+=(--cleaner "${cleaner}")
     if [ "${token_type}" = phn ]; then
         [ -n "${lexicon}" ] || die "--token_type phn needs --lexicon"
-        options+=(--lexicon "${lexicon}" --other_text "${org}/${valid_set}/text")
+        options+=(--lexicon "${lexicon}" --other_text "${lm_dev_text:-${org}/${valid_set}/text}")
     fi
     [ -z "${g2p}" ] || options+=(--g2p "${g2p}")
     run make_tokens "${options[@]}"
@@ -414,7 +465,10 @@ fi
 if wanted 4; then
     log "step 4: check data"
     options=(--feats_type "${feats_type}" --nj "${nj}" --max_skipped "${max_skipped}"
-        --config "${dump}/model.yaml" "${tokens[@]}" --token_list "${token_dir}/tokens.txt")
+        --config "${dump}/model.yaml" "${tokens[@]}" --token_list "${token_dir}/tokens.txt"
+        "${symbols[@]}")
+    [ -z "${min_wav_duration}" ] || options+=(--min_wav_duration "${min_wav_duration}")
+    [ -z "${max_wav_duration}" ] || options+=(--max_wav_duration "${max_wav_duration}")
     [ "${feats_type}" != raw ] || options+=(--fs "${fs}")
     run check_sets --org "${org}" --dump "${dump}" --train_sets "${train_set}" "${valid_set}" \
         --test_sets "${tests[@]}" -- "${options[@]}"
@@ -432,14 +486,18 @@ fi
 if [ "${token_arpa}" = train ]; then
     token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
 fi
-stats=${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}
+stats=${asr_stats_dir:-${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}}
 pipeline=(--config "${asr_config}" "${plan[@]}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
     --train_data "${dump}/${train_set}" --valid_data "${dump}/${valid_set}"
     --stats_dir "${stats}" --feats_type "${feats_type}" --fs "${fs}"
     --token_list "${token_dir}/tokens.txt" --ngpu "${ngpu}" --num_nodes "${num_nodes}"
     --nj "${nj}" --inference_nj "${inference_nj}" --gpu_inference "${gpu_inference}"
     "${commands[@]}" --python "${python}"
+    --asr_speech_fold_length "${asr_speech_fold_length}" --asr_text_fold_length "${asr_text_fold_length}"
     --rerun_stale "${rerun_stale}" "${stage_args[@]}")
+if [ -n "${nlsyms_txt}" ] && [ "${token_type}" = char ]; then
+    pipeline+=(--non_linguistic_symbols "${token_dir}/nlsyms.txt")
+fi
 [ -z "${train_threads}" ] || pipeline+=(--train_threads "${train_threads}")
 [ -z "${word_ngram}" ] || pipeline+=(--word_arpa "${word_ngram}") # for N-best lists that ask for it
 [ -z "${init_from}" ] || pipeline+=(--init_from "${init_from}")
@@ -452,18 +510,19 @@ if wanted 5; then
 fi
 
 lm_exp=${lm_exp:-${expdir}/$(basename "${lm_config}" .yaml)_$(basename "${token_dir}")}
-lm_texts=("${lm_train_text:-${org}/${base_set}/text}" "${org}/${valid_set}/text")
+lm_texts=("${lm_train_text:-${org}/${base_set}/text}" "${lm_dev_text:-${org}/${valid_set}/text}")
 
 # N-grams take seconds, and the N-best lists of the mbr stage may want them.
 if "${use_lm}" && { wanted 6 || wanted 7; }; then
     options=(--order "${ngram_order}" --text "${lm_texts[0]}" --valid_text "${lm_texts[1]}")
+    [ -z "${cleaner}" ] || [ -z "${lm_train_text}" ] || options+=(--cleaner "${cleaner}")
     if [ "${word_arpa}" = train ]; then
         log "word n-gram in ${word_ngram}"
         run train_ngram "${options[@]}" --out "${word_ngram}"
     fi
     if [ "${token_arpa}" = train ]; then
         log "label n-gram in ${token_ngram}"
-        run train_ngram "${options[@]}" --out "${token_ngram}" --units "${tokens[@]:1}"
+        run train_ngram "${options[@]}" --out "${token_ngram}" --units "${tokens[@]:1}" "${symbols[@]}"
     fi
 fi
 
@@ -478,9 +537,12 @@ fi
 
 if wanted 7 && "${use_lm}" && [ -n "${lm_config}" ]; then
     log "step 7: language model in ${lm_exp}"
-    run train_lm --config "${lm_config}" --lm_exp "${lm_exp}" --ngpu "${ngpu}" \
-        --num_nodes "${num_nodes}" "${commands[@]}" --python "${python}" "${tokens[@]}" --token_list "${token_dir}/tokens.txt" \
-        --train_text "${lm_texts[0]}" --valid_text "${lm_texts[1]}"
+    options=(--config "${lm_config}" --lm_exp "${lm_exp}" --ngpu "${ngpu}" --num_nodes "${num_nodes}"
+        --train_text "${lm_texts[0]}" --valid_text "${lm_texts[1]}" "${tokens[@]}" "${symbols[@]}"
+        --token_list "${token_dir}/tokens.txt" "--lm_args=${lm_args}"
+        --lm_fold_length "${lm_fold_length}")
+    [ -z "${cleaner}" ] || [ -z "${lm_train_text}" ] || options+=(--cleaner "${cleaner}")
+    run train_lm "${options[@]}" "${commands[@]}" --python "${python}"
 fi
 
 if wanted 8; then
@@ -492,6 +554,8 @@ if wanted 8; then
         read -ra names <<<"${decode_stages}"
         options+=(--decode_stages "${names[@]}")
     fi
+    [ -z "${inference_args}" ] || options+=("--inference_args=${inference_args}")
+    [ -z "${inference_asr_model}" ] || options+=(--inference_asr_model "${inference_asr_model}")
     options+=(--tune_scales "${tune_scales}" --tune_passes "${tune_passes}")
     if [ -n "${lm_grid}" ]; then
         read -ra values <<<"${lm_grid}"
@@ -510,7 +574,7 @@ if wanted 8; then
             models+=("ngram:${token_ngram}${token_arpa_scale:+:${token_arpa_scale}}")
         fi
         if [ -n "${lm_config}" ]; then
-            models+=("espnet:${lm_exp}/valid.loss.ave.pth${lm_weight:+:${lm_weight}}")
+            models+=("espnet:${lm_exp}/${inference_lm}${lm_weight:+:${lm_weight}}")
         fi
         [ -z "${models[*]}" ] || options+=(--lm "${models[@]}")
     fi
@@ -521,7 +585,8 @@ fi
 if wanted 9; then
     log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
-    run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}"
+    run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}" \
+        "${symbols[@]}" --remove_nlsyms "${remove_nlsyms}"
     local_score "${expdir}/${tag}"
 fi
 

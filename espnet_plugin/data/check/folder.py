@@ -18,6 +18,8 @@ from espnet_plugin.data.check.measure_all import chosen, measure_all
 from espnet_plugin.data.check.report import FEATS_TYPES, CheckOptions, Report
 from espnet_plugin.data.kaldi_files import some
 
+FRAMES_PER_SECOND = 100  # of extracted features, as ESPnet's asr.sh assumes
+
 
 def check_data_dir(folder: Path, options: CheckOptions) -> Report:
     """Check the data directory `folder`; nothing is written but the cache."""
@@ -32,6 +34,7 @@ def check_data_dir(folder: Path, options: CheckOptions) -> Report:
     text = {key: tables["text"][key] for key in report.usable}
     labels = check_labels.check_transcripts(text, options, report)
     lengths = _check_speech(tables, scp, options, report)
+    _check_durations(lengths, options, report)
     frames = {key: options.frames.encoder_frames(length) for key, length in lengths.items()}
     check_labels.check_lengths(labels, frames, options, report)
     if options.alignment is not None:
@@ -59,6 +62,22 @@ def _check_speech(
     good = {key: found for key, found in measured.items() if not found.problem}
     _check_uniform(good, report.folder / scp, options, report)
     return {key: found.frames for key, found in good.items()}
+
+
+def _check_durations(lengths: Mapping[str, int], options: CheckOptions, report: Report) -> None:
+    """Leave out what is not between the two durations."""
+    shortest, longest = options.durations
+    rate = options.frames.fs if options.feats_type == "raw" else FRAMES_PER_SECOND
+    if options.evaluation or (not shortest and longest is None):
+        return
+    if not rate:
+        raise ValueError("--min_wav_duration and --max_wav_duration of raw audio need --fs")
+    for key, length in lengths.items():
+        seconds = length / rate
+        if shortest and seconds <= shortest:
+            report.skip(key, f"{seconds:.2f} s, not longer than --min_wav_duration {shortest:g}")
+        elif longest is not None and seconds >= longest:
+            report.skip(key, f"{seconds:.2f} s, not shorter than --max_wav_duration {longest:g}")
 
 
 def _check_uniform(

@@ -22,6 +22,8 @@ class CheckOptions:
         tokens: the vocabulary, blank first.
         tokenize: transcript to tokens.
         lexicon: of a phoneme system; `tokenize` is then not used.
+        durations: seconds, from and to (None: any), both excluded as in ESPnet's asr.sh; what is
+            outside is left out. Feature frames count for 10 ms each.
         topology: with "monotonic", an utterance needs as many encoder frames as labels.
         evaluation: a set that is only decoded: labels matter to nothing but the score, so an
             empty, unknown or long transcript is only warned of.
@@ -38,6 +40,7 @@ class CheckOptions:
     tokens: tuple[str, ...] | None = None
     tokenize: Tokenizer | None = None
     lexicon: Lexicon | None = None
+    durations: tuple[float, float | None] = (0.0, None)
     topology: str = "monotonic"
     evaluation: bool = False
     alignment: Path | None = None

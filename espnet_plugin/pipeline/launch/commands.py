@@ -57,7 +57,8 @@ def stage_config(
         config["normalize"] = "global_mvn"
         config["normalize_conf"] = {**stats, **(config.get("normalize_conf") or {})}
     if config.get("batch_type", "folded") == "folded" and "fold_length" not in config:
-        config["fold_length"] = [80000 if options.feats_type == "raw" else 800, 150]
+        speech, text = options.fold_lengths
+        config["fold_length"] = [speech * (100 if options.feats_type == "raw" else 1), text]
     config.update({key: value for key, value in fixed.items() if value is not None})
     return config
 
@@ -113,7 +114,7 @@ def train_command(
     command += ["--ngpu", str(options.ngpu)]
     if options.ngpu > 1 or options.num_nodes > 1:
         command += ["--multiprocessing_distributed", "true"]
-    return [*command, *options.stage_args.get(stage.name, ())]
+    return [*command, *options.arguments_of(stage.name)]
 
 
 def training_shapes(

@@ -23,11 +23,12 @@ from espnet_plugin.pipeline.plan.config import (
     read_value,
 )
 from espnet_plugin.pipeline.plan.losses import JOB_DATA
-from espnet_plugin.pipeline.plan.options import FEATS_TYPES, RunOptions
+from espnet_plugin.pipeline.plan.options import EVERY_STAGE, FEATS_TYPES, RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.plan.stage_plan import PARTS, build_steps, with_init
 
-#: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken.
+#: Options of the form ``--<stage>_args "..."``; those of any stage of the YAML are taken, and
+#: ``--asr_args`` for all stages.
 STAGE_ARGS_SUFFIX = "_args"
 
 
@@ -135,6 +136,9 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     ):
         data.add_argument(f"--{name}", default=default)
     add("--word_arpa", help=f"word n-gram that N-best lists with an lm word:{WORD_ARPA}:SCALE use")
+    folded = parser.add_argument_group("batch_type folded, where the YAML has no fold_length")
+    folded.add_argument("--asr_speech_fold_length", type=int, default=800, help="feature frames")
+    folded.add_argument("--asr_text_fold_length", type=int, default=150, help="labels")
     start = parser.add_argument_group("fine-tuning")
     start.add_argument(
         "--init_from",
@@ -170,7 +174,7 @@ def read_command_line(
     config = pipeline_config(args)
     stages = [stage.name for stage in make_plan(config)]
     for name, given in stage_args.items():
-        if given and name not in stages:
+        if given and name not in (*stages, EVERY_STAGE):
             raise ValueError(
                 f"--{name}{STAGE_ARGS_SUFFIX}: no such stage is planned{nearest(name, stages)}; "
                 f"planned: {', '.join(stages)}; likewise for their data: --alignment_args, "
@@ -217,12 +221,14 @@ def run_options(
         nj=args.nj,
         inference_nj=args.inference_nj or args.nj,
         gpu_inference=args.gpu_inference,
+        inference_asr_model=getattr(args, "inference_asr_model", None),
         train_cmd=args.train_cmd,
         cuda_cmd=args.cuda_cmd,
         decode_cmd=args.decode_cmd,
         python=args.python,
         train_threads=args.train_threads,
         stage_args=stage_args,
+        fold_lengths=(args.asr_speech_fold_length, args.asr_text_fold_length),
         rerun_stale=args.rerun_stale,
         force_alignment=getattr(args, "force_alignment", False),
         force_nbest=getattr(args, "force_nbest", False),
@@ -335,7 +341,8 @@ def parse_with_stage_args(
     while tokens:
         token = tokens.pop(0)
         name, equals, value = token[2:].partition("=")
-        if not (token.startswith("--") and name.endswith(STAGE_ARGS_SUFFIX)):
+        known = f"--{name}" in parser._option_string_actions
+        if known or not (token.startswith("--") and name.endswith(STAGE_ARGS_SUFFIX)):
             rest.append(token)
             continue
         if not equals:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FEATS_TYPES = ("raw", "extracted")
+EVERY_STAGE = "asr"  # --asr_args, ESPnet's name
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class RunOptions:
         lexicon: file of pronunciations, where labels are phonemes.
         ngpu, num_nodes: of training.
         nj, inference_nj, gpu_inference: of the alignment and N-best or decoding jobs.
+        inference_asr_model: file in every stage's folder to decode with, instead of its checkpoint.
         train_cmd, cuda_cmd, decode_cmd: ESPnet's names for how statistics, trainings, and all that
             recognises or aligns are started: ``local``, or a Kaldi-style submission command.
         train_threads: OMP_NUM_THREADS of local training; None leaves the environment alone.
-        stage_args: stage name -> extra arguments of its training.
+        stage_args: stage name -> extra arguments of its training; `EVERY_STAGE` -> of all.
+        fold_lengths: of speech and text, for batches of type ``folded``, where the YAML has none;
+            speech in feature frames, of which a raw one counts for 100 samples.
         rerun_stale: make stale steps again instead of refusing.
         force_alignment, force_nbest: train on an alignment, or lists, that break their thresholds.
         imports: modules of other packages that every program imports.
@@ -46,12 +50,14 @@ class RunOptions:
     nj: int = 1
     inference_nj: int = 1
     gpu_inference: bool = False
+    inference_asr_model: str | None = None
     train_cmd: str = "local"
     cuda_cmd: str = "local"
     decode_cmd: str = "local"
     python: str = "python3"
     train_threads: int | None = None
     stage_args: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fold_lengths: tuple[int, int] = (800, 150)
     rerun_stale: bool = False
     force_alignment: bool = False
     force_nbest: bool = False
@@ -66,6 +72,10 @@ class RunOptions:
     def speech_type(self) -> str:
         """ESPnet's loader for that list."""
         return "sound" if self.feats_type == "raw" else "kaldi_ark"
+
+    def arguments_of(self, stage: str) -> list[str]:
+        """Extra arguments of a stage's training: those of all stages, then its own."""
+        return [*self.stage_args.get(EVERY_STAGE, ()), *self.stage_args.get(stage, ())]
 
     @property
     def inference_cmd(self) -> str:

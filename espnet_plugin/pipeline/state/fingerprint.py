@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,21 @@ def relevant_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def relevant_arguments(arguments: Sequence[str]) -> list[str]:
     """Command-line tokens without the irrelevant options and their values."""
-    kept: list[str] = []
-    skipping = False
+    return [token for name, token in _named(arguments) if name not in IRRELEVANT_OPTIONS]
+
+
+def arguments_named(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+    """The command-line tokens of these options and their values."""
+    return [token for name, token in _named(arguments) if name in names]
+
+
+def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every token with the name of the option that it belongs to."""
+    name = ""
     for token in arguments:
         if token.startswith("--"):
-            name, equals, _ = token[2:].partition("=")
-            skipping = name in IRRELEVANT_OPTIONS and not equals
-            if name in IRRELEVANT_OPTIONS:
-                continue
-        elif skipping:
-            continue
-        kept.append(token)
-    return kept
+            name = token[2:].partition("=")[0]
+        yield name, token
 
 
 def hash_file(path: Path) -> str:

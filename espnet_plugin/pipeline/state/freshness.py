@@ -129,7 +129,7 @@ def _init_settings(init: InitFrom | None) -> list[Any] | None:
 def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
     return {
         "options": relevant_options(stage.options),
-        "arguments": relevant_arguments(options.stage_args.get(stage.name, ())),
+        "arguments": relevant_arguments(options.arguments_of(stage.name)),
         "init": _init_settings(stage.init_from),
         "budget": _budget(stage.budget),
         "checkpoint": stage.checkpoint,

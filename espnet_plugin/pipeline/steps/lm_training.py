@@ -41,6 +41,8 @@ class LmTraining:
         folder: of the experiment.
         texts: Kaldi texts to train on, and to validate with.
         token_type, token_list, bpemodel, lexicon: of the transducer.
+        symbols: file of non-linguistic ones, for characters.
+        cleaner: ESPnet's, for the texts (not of phonemes, which are written out before).
         arguments: further ones of ESPnet's ``lm_train``.
         fold_length: of batches of type ``folded``, where the YAML names none.
         ngpu, num_nodes: graphics cards and machines.
@@ -55,6 +57,8 @@ class LmTraining:
     token_list: Path
     bpemodel: Path | None = None
     lexicon: Path | None = None
+    symbols: Path | None = None
+    cleaner: str | None = None
     arguments: tuple[str, ...] = ()
     fold_length: int = 150
     ngpu: int = 0
@@ -70,11 +74,13 @@ class LmTraining:
         Raises:
             ValueError: a file is missing.
         """
-        files = [*self.texts, self.token_list, self.bpemodel, self.lexicon]
+        files = [*self.texts, self.token_list, self.bpemodel, self.lexicon, self.symbols]
         settings: dict[str, object] = {
             "options": relevant_options(read_yaml(self.config)),
             "token_type": self.token_type,
         }
+        if self.cleaner:
+            settings["cleaner"] = self.cleaner
         if arguments := relevant_arguments(self.arguments):
             settings["arguments"] = arguments
         return fingerprint(settings, [path for path in files if path is not None], [])
@@ -126,6 +132,10 @@ def _command(training: LmTraining, output: Path, shapes: dict[str, Path]) -> lis
     command += ["--token_list", str(training.token_list), "--ngpu", str(training.ngpu)]
     if training.bpemodel is not None:
         command += ["--bpemodel", str(training.bpemodel)]
+    if training.symbols is not None:
+        command += ["--non_linguistic_symbols", str(training.symbols)]
+    if training.cleaner and training.token_type != "phn":
+        command += ["--cleaner", training.cleaner]
     if "fold_length" not in read_yaml(training.config):
         command += ["--fold_length", str(training.fold_length)]
     for part, shape in shapes.items():

@@ -18,9 +18,9 @@ from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.pipeline.launch.commands import stage_config
 from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
-from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.options import EVERY_STAGE, RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
-from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.fingerprint import arguments_named, fingerprint
 from espnet_plugin.pipeline.state.lock import RunLock
 
 #: Options of a stage that shapes and statistics depend on.
@@ -83,6 +83,8 @@ def _fingerprint(config: dict[str, Any], options: RunOptions) -> str:
         "text": dict(options.text_options),
         "speech": options.speech_type,
     }
+    if arguments := _front_end_arguments(options):
+        settings["arguments"] = arguments
     return fingerprint(settings, [*options.data_files(), *options.text_files()], [])
 
 
@@ -123,6 +125,11 @@ def _run_parts(
     meter.finish()
 
 
+def _front_end_arguments(options: RunOptions) -> list[str]:
+    """Those of --asr_args that change the features."""
+    return arguments_named(options.stage_args.get(EVERY_STAGE, ()), RELEVANT)
+
+
 def _part(options: RunOptions, config: Path, number: int | str) -> JobPart:
     logdir = options.stats_dir / "logdir"
     arguments = ["--collect_stats", "true", "--use_preprocessor", "true"]
@@ -134,6 +141,7 @@ def _part(options: RunOptions, config: Path, number: int | str) -> JobPart:
         for triple in (speech, f"{data / 'text'},text,text"):
             arguments += [f"--{name}_data_path_and_name_and_type", triple]
         arguments += [f"--{name}_shape_file", str(logdir / f"{name}.{number}.scp")]
+    arguments += _front_end_arguments(options)
     log, done = logdir / f"stats.{number}.log", logdir / f"done.{number}"
     return JobPart("asr_train", arguments, log, done)
 

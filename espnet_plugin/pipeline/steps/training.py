@@ -80,7 +80,7 @@ def fix_budget(run: StageRun, state: StepState) -> dict[str, int | None]:
     stage, budget = run.stage, run.stage.budget
     if state.max_epoch is None:
         given: dict[str, Any] = {**stage.options}
-        given.update(options_from_arguments(run.options.stage_args.get(stage.name, ())))
+        given.update(options_from_arguments(run.options.arguments_of(stage.name)))
         if budget.max_steps is not None:
             fixed = epochs_for_steps(budget.max_steps, given, stage.name)
             state.max_epoch = fixed["max_epoch"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from espnet_plugin.corpora.kaldi_dir import write_table
@@ -81,3 +82,20 @@ def test_segments_of_recordings(tmp_path: Path) -> None:
     broken = check_data_dir(folder, RAW).errors
     assert "0 <= start < end: a-1, a-2, b-1" in broken[0]
     assert "recordings that wav.scp does not have, of b-2" in broken[1]
+
+
+def test_durations_leave_out_training_utterances_only(tmp_path: Path) -> None:
+    folder = audio_dir(tmp_path / "d")
+    lengths = {"a-1": 1600, "a-2": 8000, "b-1": 32000}
+    for name, length in lengths.items():
+        soundfile.write(folder / f"{name}.wav", np.zeros(length, np.float32), 16000)
+    options = replace(RAW, durations=(0.1, 2.0), topology="rnnt")
+    report = check_data_dir(folder, options)
+    assert report.skipped == {
+        "a-1": "0.10 s, not longer than --min_wav_duration 0.1",
+        "b-1": "2.00 s, not shorter than --max_wav_duration 2",
+    }
+    assert not check_data_dir(folder, replace(options, evaluation=True)).skipped
+    assert list(check_data_dir(folder, replace(options, durations=(0.0, 2.0))).skipped) == ["b-1"]
+    with pytest.raises(ValueError, match="need --fs"):
+        check_data_dir(folder, replace(options, frames=ModelFrames()))

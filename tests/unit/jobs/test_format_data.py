@@ -127,3 +127,25 @@ def test_a_channel_that_nothing_names_is_refused(
         write_table(tmp_path / "data/reco2file_and_channel", table)
     assert run(tmp_path) == 2
     assert message in caplog.text
+
+
+def test_transcripts_are_cleaned_by_espnets_cleaner(
+    tmp_path: Path, recording: np.ndarray, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    from espnet2.text import cleaner
+
+    assert run(tmp_path, "--cleaner", "tacotrom") == 2
+    assert "--cleaner tacotrom: ESPnet knows tacotron, jaconv" in caplog.text
+    monkeypatch.setattr(cleaner, "tacotron_cleaners", None)
+    assert run(tmp_path, "--cleaner", "tacotron") == 2
+    assert "--cleaner tacotron: tacotron_cleaner is not installed" in caplog.text
+
+    class Cleaners:
+        custom_english_cleaners = staticmethod(str.swapcase)
+
+    monkeypatch.setattr(cleaner, "tacotron_cleaners", Cleaners)
+    assert run(tmp_path, "--cleaner", "tacotron") == 0
+    assert (tmp_path / "out/text").read_text() == "r-a a\nr-b b\n"
+    assert run(tmp_path, "--cleaner", "none") == 0
+    assert (tmp_path / "out/text").read_text() == "r-a A\nr-b B\n"

@@ -137,3 +137,27 @@ def test_language_models_of_the_nbest_lists_are_part_of_their_fingerprint(
     caplog.clear()
     assert train.main(arguments) == 2
     assert "job:nbest" in caplog.text and "changed" in caplog.text
+
+
+def test_options_and_model_of_the_command_line(corpus: Path, options: list[str], caplog) -> None:
+    more = [*options, "--decode_stages", "viterbi"]
+    assert decode_stages.main([*more, "--inference_args", "--beam_size 9 --ilm_scale=0.1"]) == 0
+    folder = corpus / "exp/t/decode/viterbi_x_beam_size9_ilm_scale0.1/valid"
+    assert read_settings(folder)["beam_size"] == 9 and read_settings(folder)["nbest"] == 2
+    log = (folder / "logdir/log.1").read_text()
+    assert "--ilm_scale 0.1" in log
+    assert decode_stages.main([*more, "--inference_args", "9"]) == 2
+    assert "--inference_args: expected --OPTION VALUE, got '9'" in caplog.text
+
+    other = ["--inference_asr_model", "1epoch.pth"]
+    assert decode_stages.main([*more, *other]) == 2
+    assert "viterbi/1epoch.pth: no such model to decode with; there: " in caplog.text
+    trained = corpus / "exp/t/viterbi"
+    (trained / "1epoch.pth").write_bytes((trained / "valid.loss.ave.pth").read_bytes())
+    assert decode_stages.main([*more, *other]) == 0
+    log = (corpus / "exp/t/decode/viterbi_x_1epoch/valid/logdir/log.1").read_text()
+    assert f"--asr_model_file {trained / '1epoch.pth'}" in log
+    # of a given name, the same folder with another model is refused
+    assert decode_stages.main([*more, *other, "--inference_tag", "x"]) == 0
+    assert decode_stages.main([*more, "--inference_tag", "x"]) == 2
+    assert "decoded with another model" in caplog.text
