@@ -136,9 +136,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     ):
         data.add_argument(f"--{name}", default=default)
     add("--word_arpa", help=f"word n-gram that N-best lists with an lm word:{WORD_ARPA}:SCALE use")
-    folded = parser.add_argument_group("batch_type folded, where the YAML has no fold_length")
-    folded.add_argument("--asr_speech_fold_length", type=int, default=800, help="feature frames")
-    folded.add_argument("--asr_text_fold_length", type=int, default=150, help="labels")
+    _add_fold_lengths(parser)
     start = parser.add_argument_group("fine-tuning")
     start.add_argument(
         "--init_from",
@@ -161,6 +159,12 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
     work.add_argument("--train_threads", type=int, help="OMP_NUM_THREADS of local training")
     work.add_argument("--python", default=shlex.quote(sys.executable))
     parser.add_argument("--rerun_stale", type=str2bool, default=False, nargs="?", const=True)
+
+
+def _add_fold_lengths(parser: argparse.ArgumentParser) -> None:
+    folded = parser.add_argument_group("batch_type folded, where the YAML has no fold_length")
+    folded.add_argument("--asr_speech_fold_length", type=int, default=800, help="feature frames")
+    folded.add_argument("--asr_text_fold_length", type=int, default=150, help="labels")
 
 
 def read_command_line(
