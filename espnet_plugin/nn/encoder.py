@@ -12,6 +12,8 @@ from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderL
 from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import Conv2dSubsampling
 from torch import Tensor, nn
 
+from espnet_plugin.nn.masked_batch_norm import mask_batch_norm
+
 
 class VGGSubsampling(Conv2dSubsampling):
     """Conv 3x3, feature pooling by 2, two conv 3x3 of time stride 2, linear (method.md, "Model").
@@ -101,6 +103,7 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         vgg_channels: channels of the three convolutions (paper: 32, 64, 64).
         conv_first: convolution module before self-attention (paper) or after (ESPnet).
         input_dropout: on the front-end's output; positional_dropout_rate drops positions as well.
+        masked_batch_norm: batch statistics of the convolution modules without padded frames.
         others: ESPnet's ConformerEncoder's, except input_layer, which is the VGG front-end.
 
     Raises:
@@ -113,6 +116,7 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         vgg_channels: list[int] | tuple[int, ...] = (32, 64, 64),
         conv_first: bool = True,
         input_dropout: float = 0.0,
+        masked_batch_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         if "input_layer" in kwargs:
@@ -130,6 +134,10 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         self.embed: nn.Module = VGGSubsampling(
             input_size, list(vgg_channels), size, positions, input_dropout
         )
+        for layer in self.encoders if masked_batch_norm else ():
+            if layer.conv_module is None:
+                raise ValueError("masked_batch_norm needs use_cnn_module true")
+            mask_batch_norm(layer.conv_module)
         if not conv_first:
             return
         for index, layer in enumerate(self.encoders):
