@@ -65,9 +65,9 @@ class WordRecogniser:
         out = []
         for piece, found, words in zip(pieces, lists, timed, strict=True):
             seconds = len(piece) / self.rate
-            text = self._words.text(found[0])
-            if text and not words:
-                out.append(self._spread(fields(text), seconds))
+            said = fields(self._words.text(found[0]))  # none, if all labels are spaces
+            if said and not words:
+                out.append(self._spread(said, seconds))
                 continue
             ends = [min(word.start + word.duration, seconds) for word in words]
             out.append(

@@ -12,6 +12,7 @@ import pytest
 
 from espnet_plugin.bin.main import COMMANDS, JOBS
 from espnet_plugin.data.kaldi_files import read_table
+from tests.unit.test_import_direction import LEVELS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -43,6 +44,12 @@ def test_commands_that_a_document_names_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`)espnet-progressive ([a-z][a-z0-9-]*)", text, re.M))
     assert named <= {*COMMANDS, *JOBS}
+
+
+def test_every_page_has_its_place_in_the_sites_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = set(re.findall(r"(\S+\.md)$", text, re.M))
+    assert {str(page.relative_to(ROOT / "docs")) for page in PAGES} <= listed
 
 
 def exists(file: str) -> bool:
@@ -118,13 +125,16 @@ def test_every_function_of_the_walks_is_in_a_file_of_its_item() -> None:
     assert count > 60
 
 
-def test_there_are_five_walks_and_the_rooms_are_all_named() -> None:
+def test_there_are_five_walks() -> None:
     found = walks()
     assert len(found) == 5 and all(len(items) >= 6 for items in found.values())
+
+
+def test_the_table_of_rooms_has_the_order_that_imports_keep() -> None:
     section = (ROOT / "docs/house.md").read_text(encoding="utf-8").split("## Walk 1")[0]
-    rooms = {path.parent.name for path in (ROOT / "espnet_plugin").glob("*/__init__.py")}
-    rows = "".join(line for line in section.splitlines() if line.startswith("|"))
-    assert rooms <= set(re.findall(r"`(\w+)`", rows))
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", section, re.M)
+    rooms = [(int(level), room) for level, cell in rows for room in re.findall(r"`(\w+)`", cell)]
+    assert rooms == [(level, room) for level, rooms in enumerate(LEVELS) for room in rooms]
 
 
 PLACE = "<>"

@@ -81,7 +81,7 @@ def ours(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_every_room_has_its_place_here_and_says_what_it_is_for() -> None:
     found = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
-    assert found == set(ROOMS), "give the package a level here and in CONTRIBUTING.md"
+    assert found == set(ROOMS), "give the package a level here and in docs/house.md"
     for room, level in LEVEL.items():
         docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
         assert docstring, f"{room}/__init__.py says in one line what the room is for"

@@ -13,6 +13,7 @@ from espnet_plugin.bin import decode as decode_command
 from espnet_plugin.inference.speech2text import Speech2Text
 from espnet_plugin.inference.word_recogniser import WordRecogniser
 from espnet_plugin.packages.loading import pretrained_arguments
+from espnet_plugin.search import Hypothesis
 from espnet_plugin.transcription.formats import as_ctm
 from espnet_plugin.transcription.transcriber import Cutting, Transcriber
 from espnet_plugin.transcription.words import Word
@@ -74,6 +75,16 @@ def test_silence_has_no_words_and_the_shortest_pieces_do_no_harm(
     quiet = 1e-4 * np.random.default_rng(1).standard_normal(16000).astype("f4")
     words = recognise([quiet, quiet[:8000]])
     assert all(len(found) <= 1 for found in words)
+
+
+def test_a_hypothesis_of_spaces_alone_has_no_words(
+    recognise: WordRecogniser, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that has learned little says so."""
+    loaded = recognise._loaded
+    spaces = Hypothesis((loaded.asr_model.token_list.index("<space>"),), -1.0, -1.0)
+    monkeypatch.setattr(loaded, "search", lambda frames, lengths: [[spaces]])
+    assert recognise([speech[:16000]]) == [[]]
 
 
 def test_ctm_is_that_of_decode(
