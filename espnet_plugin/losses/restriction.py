@@ -56,30 +56,35 @@ def alignment_band(
     blank: int = 0,
     left: int,
     right: int,
+    step_frames: Tensor | None = None,
+    frames: int | None = None,
 ) -> Restriction:
     """Each label within ``left`` frames before and ``right`` after its frame in an alignment.
 
     Alignment-restricted transducer, Mahadeokar et al. 2021 (arXiv 2011.11921), section 3.
 
     Args:
-        alignment: blank or label of every frame, [B, T]; padding may hold anything.
-        lengths: frames of each sequence, [B].
+        alignment: blank or label of every frame, [B, T]; padding may hold anything. With
+            ``step_frames``, of every step of a path in the ``rnnt`` topology, [B, P].
+        lengths: frames (steps) of each sequence, [B].
         target_lengths: labels of each sequence, [B].
         labels: S, the padded number of labels (default: the longest sequence's).
         blank: index of the blank.
         left: buffer before the aligned frame, frames >= 0.
         right: buffer after the aligned frame, frames >= 0.
+        step_frames: frame of each step, [B, P].
+        frames: T, the frames of the grid, where the alignment has steps.
 
     Raises:
         ValueError: a negative buffer, or an alignment with another number of labels.
     """
     if left < 0 or right < 0:
         raise ValueError(f"the buffers must not be negative, got left={left}, right={right}")
-    batch, frames = alignment.shape
+    batch, steps = alignment.shape
     device = alignment.device
     lengths, target_lengths = lengths.to(device), target_lengths.to(device)
-    frame = torch.arange(frames, device=device)
-    emits = (alignment != blank) & (frame < lengths[:, None])  # [B, T]
+    step = torch.arange(steps, device=device)
+    emits = (alignment != blank) & (step < lengths[:, None])  # [B, P]
     found = emits.sum(1)
     wrong = (found != target_lengths).nonzero().flatten().tolist()
     if wrong:
@@ -88,15 +93,16 @@ def alignment_band(
             f"its target {int(target_lengths[wrong[0]])}"
         )
     size = int(target_lengths.max()) if labels is None else labels
-    rank = torch.where(emits, emits.cumsum(1) - 1, size)  # [B, T]; the last column is a bin
+    rank = torch.where(emits, emits.cumsum(1) - 1, size)  # [B, P]; the last column is a bin
     aligned = torch.zeros(batch, size + 1, dtype=torch.long, device=device)
-    aligned.scatter_(1, rank, frame.expand(batch, -1))
+    aligned.scatter_(1, rank, step.expand(batch, -1) if step_frames is None else step_frames)
+    frames = steps if frames is None else frames
     first, last = aligned[:, :size] - left, aligned[:, :size] + right  # [B, S]
     # Blank in (t, u) needs label u to be possible earlier and label u+1 to be possible later.
     unused = torch.arange(size, device=device) >= target_lengths[:, None]
     opens = torch.nn.functional.pad(first, (1, 0), value=0)
     closes = torch.nn.functional.pad(last.masked_fill(unused, frames), (0, 1), value=frames)
-    time = frame[:, None]  # [T, 1]
+    time = torch.arange(frames, device=device)[:, None]  # [T, 1]
     return Restriction(
         (time >= opens[:, None]) & (time <= closes[:, None]),
         (time >= first[:, None]) & (time <= last[:, None]) & ~unused[:, None],
