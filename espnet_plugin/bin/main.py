@@ -24,6 +24,7 @@ COMMANDS = {
     "upload": "publish a packed model on the Hugging Face Hub, with a model card",
     "transcribe": "audio files to text, captions, CTM and JSON",
     "check-data": "check Kaldi-style data folders",
+    "export": "ONNX files of a trained model, for sherpa-onnx and other runtimes",
     "show-config": "the merged ESPnet configuration of a train stage",
 }
 #: What the recipes and the pipeline's steps start; by hand for a step that failed.

@@ -38,18 +38,23 @@ class ModelFrames:
         fs: sampling rate in Hz the model expects; None if it is not known.
         hop: samples per feature frame; None for extracted features.
         subsampling: feature frames to encoder frames; None if it is not known.
+        centred: Kaldi's count of frames, one around each multiple of the hop; else ESPnet's STFT.
     """
 
     fs: int | None = None
     hop: int | None = None
     subsampling: Subsampling | None = None
+    centred: bool = False
 
     def encoder_frames(self, length: int) -> int | None:
         """T of `length` samples (or feature frames, without a hop); None if it is not known."""
         if self.subsampling is None:
             return None
-        # ESPnet's STFT pads by half a window at both ends
-        frames = length if self.hop is None else length // self.hop + 1
+        frames = length
+        if self.hop is not None and self.centred:
+            frames = max((length + self.hop // 2) // self.hop, 1)
+        elif self.hop is not None:
+            frames = length // self.hop + 1  # it pads by half a window at both ends
         return max((frames - self.subsampling.offset) // self.subsampling.factor, 0)
 
 
@@ -95,4 +100,6 @@ def frames_from_config(config: Mapping[str, Any], feats_type: str) -> ModelFrame
         return ModelFrames(subsampling=subsampling)
     front_end = config.get("frontend_conf") or {}
     fs = parse_rate(front_end.get("fs", 16000))
-    return ModelFrames(fs, int(front_end.get("hop_length", 128)), subsampling)
+    centred = config.get("frontend") == "kaldi_fbank"
+    hop = int(front_end.get("hop_length", 160 if centred else 128))
+    return ModelFrames(fs, hop, subsampling, centred)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderLayer
 from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import Conv2dSubsampling
@@ -156,4 +157,6 @@ class ProgressiveConformerEncoder(ConformerEncoder):
 
     def forward(self, xs_pad: Tensor, ilens: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As ConformerEncoder.forward; features beyond the longest utterance are cut off."""
-        return super().forward(xs_pad[:, : int(ilens.max())], ilens, *args, **kwargs)
+        if not torch.onnx.is_in_onnx_export():  # a traced length would be the example's for ever
+            xs_pad = xs_pad[:, : int(ilens.max())]
+        return super().forward(xs_pad, ilens, *args, **kwargs)

@@ -21,14 +21,15 @@ def register() -> None:
     """Puts our classes into ESPnet's tables. Idempotent. Imports ESPnet's ASR task.
 
     Registered: model `progressive_transducer`; encoder `progressive_conformer`; decoders
-    `feedforward_prediction`, `lstm_prediction`; specaug `progressive`; preprocessor `lexicon`;
-    optimizer `nadam`; schedulers `onecyclelinear`, `constantlineardecay`; and what other packages
-    registered.
+    `feedforward_prediction`, `lstm_prediction`; frontend `kaldi_fbank`; specaug `progressive`;
+    preprocessor `lexicon`; optimizer `nadam`; schedulers `onecyclelinear`, `constantlineardecay`;
+    and what other packages registered.
     """
     import torch
     from espnet2.tasks import abs_task, asr
 
     from espnet_plugin.models.decoders import FeedForwardPredictionDecoder, LSTMPredictionDecoder
+    from espnet_plugin.models.kaldi_fbank import KaldiFbank
     from espnet_plugin.models.preprocessor import LexiconPreprocessor
     from espnet_plugin.models.progressive import ProgressiveTransducerModel
     from espnet_plugin.models.specaug import ProgressiveSpecAug
@@ -39,6 +40,7 @@ def register() -> None:
     asr.decoder_choices.classes["feedforward_prediction"] = FeedForwardPredictionDecoder
     asr.decoder_choices.classes["lstm_prediction"] = LSTMPredictionDecoder
     asr.encoder_choices.classes["progressive_conformer"] = ProgressiveConformerEncoder
+    asr.frontend_choices.classes["kaldi_fbank"] = KaldiFbank
     asr.specaug_choices.classes["progressive"] = ProgressiveSpecAug
     asr.preprocessor_choices.classes["lexicon"] = LexiconPreprocessor
     abs_task.optim_classes["nadam"] = torch.optim.NAdam

@@ -22,7 +22,7 @@ LEVELS = (
         *("report", "planning", "transcription", "publishing"),
     ),
     ("models",),
-    ("tasks", "inference"),
+    ("tasks", "inference", "export"),
     ("bin", "jobs"),
 )
 #: Rooms within a room, in the same order. What lies beside them in the room may import all of them.

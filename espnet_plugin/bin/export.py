@@ -1,0 +1,65 @@
+"""Write a trained model for runtimes without Python: ONNX files that sherpa-onnx loads.
+
+    espnet-progressive export model.zip --format onnx DIR
+
+The model must have a context-k prediction network (feedforward_prediction) and, so that the
+runtime can compute its features from audio, frontend: kaldi_fbank. docs/export.md shows the use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.pipeline.launch.console import report_user_errors
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command."""
+    parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", help="packed zip file or its folder, Hub id, or the folder of a train stage")
+    add("folder", type=Path, help="where the files go; made if it is not there")
+    add("--format", choices=("onnx",), default="onnx", help="(%(default)s)")
+    add("--opset", type=int, default=17, help="version of ONNX's operators (%(default)s)")
+    add("--no_int8", action="store_true", help="no files with int8 weights")
+    add(
+        "--any_features",
+        action="store_true",
+        help="also where the runtime's features are others than the model's",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export.
+
+    Raises:
+        ValueError: user errors.
+    """
+    from espnet_plugin.export import ExportOptions, export_onnx
+    from espnet_plugin.inference.speech2text import Speech2Text
+
+    options = ExportOptions(args.opset, not args.no_int8, args.any_features)
+    model = Speech2Text.from_pretrained(args.model, search="greedy")
+    for path in export_onnx(model.asr_model, model.asr_train_args, args.folder, options):
+        print(f"{path.stat().st_size:>12,} {path}")
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 (user error)."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(cmd)
+    try:
+        return report_user_errors(lambda: run(args))
+    except ImportError as error:
+        logging.error("%s", error)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
