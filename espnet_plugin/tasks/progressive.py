@@ -174,8 +174,11 @@ class ProgressiveASRTask(ASRTask):
         """ESPnet's, of the model with the stage's accelerators attached.
 
         Here, because ESPnet comes here only to train, with the model on its device and before it
-        loads parameters.
+        loads parameters. The criterion looks at the model here for the same reason: what it needs
+        of files is not there where a packed model only decodes.
         """
+        if isinstance(model, ProgressiveTransducerModel):
+            model.criterion.prepare(model)
         options = getattr(args, "accelerators", None) or {}
         host = Host(
             model=model,

@@ -42,8 +42,10 @@ class TransducerParts(Protocol):
         topology: "monotonic" or "rnnt".
         training: False in validation.
         joint_network: encoder and prediction to logits.
+        token_list: all tokens, blank included.
     """
 
+    token_list: Any
     blank_id: int
     topology: str
     training: bool
@@ -90,6 +92,13 @@ class Criterion(ABC):
                 f"loss_conf.normalization must be one of {NORMALIZATIONS}, got {normalization!r}"
             )
         self.normalization = normalization
+
+    def prepare(self, model: Any) -> None:  # noqa: B027 (most criteria have nothing to do)
+        """Called once, where a training begins: look at the model, read files.
+
+        Args:
+            model: the model that will be trained; what it cannot be trained with is refused here.
+        """
 
     @abstractmethod
     def __call__(

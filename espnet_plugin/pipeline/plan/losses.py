@@ -58,6 +58,7 @@ BUILT_IN: Mapping[str, Loss] = {
     ),
     "viterbi": Loss(f"{_HERE}.viterbi:ViterbiCriterion", needs=("alignment",)),
     "full_sum": Loss(f"{_HERE}.full_sum:FullSumCriterion", option_needs={"band": ("alignment",)}),
+    "lf_mmi": Loss(f"{_HERE}.lf_mmi:LFMMICriterion"),
     "mbr": Loss(f"{_HERE}.mbr:MBRCriterion", needs=("nbest", "nbest_lm", "nbest_risk")),
 }
 _losses: dict[str, Loss] = dict(BUILT_IN)
