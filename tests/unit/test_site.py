@@ -14,6 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from espnet_plugin.extend import HOMES
+
 ROOT = Path(__file__).resolve().parents[2]
 AN4 = (ROOT / "egs2/an4/asr1/RESULTS.md").read_text(encoding="utf-8")
 
@@ -113,3 +115,9 @@ def test_numbers_of_the_results_stand_in_an4s_results_and_in_the_readme() -> Non
             assert (f"{a} / {b}", f"{c} / {d}") in rows
         last = f"{dev[-1][0]}, {dev[-1][1]} | {test[-1][0]}, {test[-1][1]}"
         assert f"| {run['name']}, {run['date']} | {last} |" in readme
+
+
+def test_the_page_on_extending_has_every_name_of_extend() -> None:
+    page = (ROOT / "docs/api/extend.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: (\S+)$", page, re.M)
+    assert shown == [f"{module}.{name}" for name, module in HOMES.items()]
