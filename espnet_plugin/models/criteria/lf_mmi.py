@@ -60,7 +60,6 @@ class LFMMICriterion(Criterion):
         Raises:
             ValueError: the model is not monotonic or sees more than one label, or the file is no
                 bigram of its labels.
-            FileNotFoundError: there is no such file.
         """
         context = getattr(model.prediction, "context", None)
         if model.topology != "monotonic" or context != 1:
@@ -115,8 +114,7 @@ def bigram_table(path: str, token_list: Sequence[str], blank: int) -> Tensor:
     """log P(w | v) as `lf_mmi_loss` takes it, [V, V + 1].
 
     Raises:
-        ValueError: no bigram, or one of another vocabulary; names the file.
-        FileNotFoundError: there is no such file.
+        ValueError: no such file, no bigram, or one of another vocabulary; names the file.
     """
     model = read_arpa(path)
     if model.order > 2:

@@ -119,7 +119,7 @@ def test_files_that_are_no_bigram_of_these_labels(arpa: Path) -> None:
     )
     with pytest.raises(ValueError, match="order 3; lf_mmi sums"):
         bigram_table(str(arpa), TOKENS, 0)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(ValueError, match=r"nowhere\.arpa: no such file"):
         bigram_table("nowhere.arpa", TOKENS, 0)
     with pytest.raises(ValueError, match="lm_scale >= 0"):
         LFMMICriterion(str(arpa), lm_scale=-0.1)
