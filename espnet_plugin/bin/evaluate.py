@@ -22,13 +22,18 @@ from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.data.symbols import read_symbols
 from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.packages.loading import Pretrained, find_pretrained
 from espnet_plugin.packages.sources import PIPELINE_STATE
 from espnet_plugin.pipeline.launch.commands import decode_arguments
 from espnet_plugin.pipeline.launch.console import run_command
 from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
-from espnet_plugin.pipeline.plan.command_line import add_cmd_options, str2bool
+from espnet_plugin.pipeline.plan.command_line import (
+    add_cmd_options,
+    section_from_arguments,
+    str2bool,
+)
 from espnet_plugin.pipeline.plan.config import read_yaml
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
@@ -49,6 +54,11 @@ def get_parser() -> argparse.ArgumentParser:
     add("--exp", type=Path, required=True, help="where results go; not a training's folder")
     add("--inference_config", type=Path, help="YAML with options of decode, not the package's")
     add("--imports", nargs="+", default=[], help="modules of other packages that the model needs")
+    add(
+        "--inference_args", type=shlex.split, default=[], metavar='"..."',
+        help="options of decode that go before those of the package or of --inference_config",
+    )  # fmt: skip
+    add("--nlsyms_txt", type=Path, help="symbols such as <noise> that count in no WER or CER")
     add("--batch_size", type=int, default=16)
     add("--nj", type=int, default=1, help="parallel jobs")
     add("--gpu_inference", type=str2bool, default=False)
@@ -81,18 +91,22 @@ def evaluate(args: argparse.Namespace) -> None:
     config: Path | None = args.inference_config
     if config is not None:
         model = replace(model, decoding=config, options=read_yaml(config))
-    named = named_files(model.options) if config is not None else []  # else the package's
+    given = section_from_arguments("inference", args.inference_args)
+    model = replace(model, options={**model.options, **given})
+    # A package's own models are part of it, and are looked at with it.
+    named = named_files(given if config is None else model.options)
     jobs = {data: _job(args, model, data) for data in args.data}
     for data, job in jobs.items():
-        _mark(job.folder, model, named, data)
+        _mark(job.folder, model, named, data, args.inference_args)
     run_jobs(list(jobs.values()), args.nj, lambda: None, lambda line: print(line, flush=True))
+    removed = () if args.nlsyms_txt is None else read_symbols(args.nlsyms_txt)
     tables: dict[str, dict[str, Counts]] = {}
     for data, job in jobs.items():
         write_ctm(job.folder / WORD_TIMES, job.folder / CTM)
         shutil.copy(job.logdir / "output.1" / SEARCH, job.folder / SEARCH)
         if not (data / "text").is_file():
             continue
-        for unit, counts in score_set(data, job.folder).items():
+        for unit, counts in score_set(data, job.folder, removed=removed).items():
             row = f"{job.folder.parent.name}/{data.name}"
             tables.setdefault(unit, {})[row] = sum(counts.values(), Counts())
     if tables:
@@ -134,7 +148,7 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
 
     def arguments(key_file: str, output: str) -> list[str]:
         given = decode_arguments(options, model.model_file, data, model.decoding, key_file, output)
-        return [*given, "--batch_size", str(args.batch_size)]
+        return [*given, "--batch_size", str(args.batch_size), *args.inference_args]
 
     folder = args.exp / "decode" / f"{model.stage or 'model'}_packed" / data.name
     keys = list(read_table(data / options.scp))
@@ -142,7 +156,9 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
     return make_job(data.name, folder, keys, "decode", arguments, tables, options, {"nj": args.nj})
 
 
-def _mark(folder: Path, model: Pretrained, named: Sequence[Path], data: Path) -> None:
+def _mark(
+    folder: Path, model: Pretrained, named: Sequence[Path], data: Path, arguments: Sequence[str]
+) -> None:
     """Note what the folder is made from; another model's output is not to be mixed in.
 
     Raises:
@@ -155,7 +171,8 @@ def _mark(folder: Path, model: Pretrained, named: Sequence[Path], data: Path) ->
             sorted(p for p in (model.root / name).rglob("*") if p.is_file()) if model.root else []
         )
     lists = [path for path in (data / "wav.scp", data / "feats.scp") if path.is_file()]
-    mark = fingerprint({}, [*parts, *lists], [])
+    settings = {"arguments": list(arguments)} if arguments else {}
+    mark = fingerprint(settings, [*parts, *lists], [])
     path = folder / MARK
     if path.is_file() and path.read_text().strip() != mark:
         raise ValueError(

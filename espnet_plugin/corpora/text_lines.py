@@ -16,18 +16,21 @@ from pathlib import Path
 SPACES = " \t\n\r\f\v"
 
 _FIELD = re.compile(f"[^{SPACES}]+")
+_ASCII_ODD = re.compile("[\x1c-\x1f]")  # where str.split cuts ASCII text and no format does
 _BOM = "\ufeff"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 
 
 def fields(text: str) -> list[str]:
     """What stands between ASCII white space."""
+    if text.isascii() and not _ASCII_ODD.search(text):
+        return text.split()  # several times as fast
     return _FIELD.findall(text)
 
 
 def single_spaced(text: str) -> str:
     """The fields with one space between them."""
-    return " ".join(_FIELD.findall(text))
+    return " ".join(fields(text))
 
 
 def read_lines(path: Path, remedy: str = "run the step that makes it first") -> Iterator[str]:

@@ -120,8 +120,8 @@ def test_they_go_where_they_belong(recipe: Path) -> None:
         (["--oov", "<UNK>"], "ESPnet's training knows no others"),
         (["--nlsyms_txt", "nowhere.txt"], "--nlsyms_txt nowhere.txt: no such file"),
         (
-            ["--inference_args", "--x 1", "--download_model", "a.zip"],
-            "--inference_args does not go",
+            ["--inference_asr_model", "x.pth", "--download_model", "a.zip"],
+            "--inference_asr_model does not go",
         ),
     ],
 )

@@ -281,7 +281,7 @@ done
     die "--inference_config ${inference_config}: no such file"
 if [ -n "${download_model}" ]; then # which brings its own search, tokens and language models
     for name in asr_tag inference_tag decode_stages use_lm word_arpa token_arpa ngram_order lm_config \
-        lm_exp lm_args lm_train_text lm_dev_text inference_lm inference_args inference_asr_model \
+        lm_exp lm_args lm_train_text lm_dev_text inference_lm inference_asr_model \
         word_arpa_scale token_arpa_scale lm_weight tune_scales tune_passes \
         lm_grid ilm_grid stage_scheduler stage_scheduler_conf; do
         [[ ${by_user} != *" ${name} "* ]] || die "--${name} does not go with --download_model, which" \
@@ -434,11 +434,13 @@ if [ -n "${download_model}" ]; then
     evaluated=${asr_exp:-${evaluated}}
     if wanted 8; then
         log "step 8: decode and score ${eval_sets[*]} with ${download_model}"
+        options=("--inference_args=${inference_args}")
+        [ -z "${nlsyms_txt}" ] || [ "${remove_nlsyms}" = false ] || options+=(--nlsyms_txt "${nlsyms_txt}")
         run evaluate --model "${download_model}" --data "${eval_sets[@]/#/${org}/}" \
             --exp "${evaluated}" \
             --nj "${inference_nj}" --gpu_inference "${gpu_inference}" "${commands[@]}" \
             --python "${python}" ${inference_config:+--inference_config "${inference_config}"} \
-            "${importing[@]}"
+            "${importing[@]}" "${options[@]}"
     fi
     if wanted 9; then
         local_score "${evaluated}"

@@ -122,7 +122,7 @@ def job_checks(
     """``job:<folder>`` -> its program and arguments, for a check of them before anything runs."""
     found = {}
     for step in steps:
-        if step.kind == "train" or (step.kind == "alignment" and step.stage is None):
+        if step.kind == "train":
             continue
         name = "align" if step.kind == "alignment" else "nbest"
         settings = (

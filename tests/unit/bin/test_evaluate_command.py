@@ -52,6 +52,14 @@ def test_a_given_search_replaces_the_packages(
     assert str(tmp_path / "own.yaml") in mine.arguments("keys", "out")
     lists = [name for name in mine.outputs if name.startswith("2best")]
     assert lists and not any(name.startswith("2best") for name in package.outputs)
+    # options of the command line go before both, and are part of what a folder is made from
+    more = ["--inference_args", "--nbest 3 --beam_size=5"]
+    assert evaluate.main([*given, str(tmp_path / "c"), *more]) == 2
+    assert asked[-1].arguments("keys", "out")[-3:] == ["--nbest", "3", "--beam_size=5"]
+    assert any(name.startswith("3best") for name in asked[-1].outputs)
+    assert evaluate.main([*given, str(tmp_path / "a"), *more]) == 2
+    assert "made with another model" in caplog.text
+    caplog.clear()
     # results of another language model of the same name do not mix
     (tmp_path / "lm.arpa").write_text("another")
     with caplog.at_level(logging.ERROR):

@@ -55,3 +55,5 @@ def test_fields_are_cut_at_the_formats_separators_only() -> None:
     assert fields(text) == [f"10{NO_BREAK}000", "YEN", f"{IDEOGRAPHIC}\x1fx"]
     assert single_spaced(text) == f"10{NO_BREAK}000 YEN {IDEOGRAPHIC}\x1fx"
     assert fields(" \t") == []
+    for text in ("a b\tc", " a\x0bb\x0c\rc ", "a\x1cb \x1f", "\x1d", "", "A"):
+        assert fields(text) == [f.decode() for f in text.encode().split()]  # which knows ASCII only

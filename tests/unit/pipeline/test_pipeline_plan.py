@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from espnet_plugin.pipeline.plan.config import PipelineConfig
+from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import (
     StageScheduler,
     make_plan,
@@ -21,6 +22,7 @@ from espnet_plugin.pipeline.plan.stage_plan import (
     make_stage,
     with_init,
 )
+from espnet_plugin.pipeline.steps.data_jobs import job_checks
 
 
 def config(
@@ -32,6 +34,7 @@ def config(
     return PipelineConfig(Path("p.yaml"), scheduler, conf or {}, stages, **sections)
 
 
+PATHS = [Path("exp"), Path("train"), Path("dev"), Path("stats")]
 ALL: dict[str, dict[str, Any]] = {"align": {}, "viterbi": {}, "full_sum": {}, "mbr": {}}
 
 
@@ -218,6 +221,11 @@ def test_external_alignment_needs_no_aligner() -> None:
     steps = build_steps(make_plan(cfg), cfg)
     assert [s.name for s in steps] == ["job:alignment", "train:viterbi"]
     assert steps[0].stage is None
+    # and yet a misspelt key of its section is found before anything runs
+    wrong = config({"viterbi": {}}, alignment={"from_file": "mine", "prior_scal": 0.3})
+    stages = {stage.name: stage for stage in make_plan(wrong)}
+    found = job_checks(build_steps(make_plan(wrong), wrong), wrong, stages, RunOptions(*PATHS))
+    assert found["job:alignment"][-2:] == ["--prior_scal", "0.3"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from cepstra import read_mfc
 
 from espnet_plugin.corpora.sphere import check_sphere
+from espnet_plugin.corpora.text_lines import read_lines
 
 SAMPLE_RATE = 16000
 SUBSETS = ("train", "test")
@@ -86,7 +87,7 @@ def read_transcripts(path: Path, problems: list[str]) -> dict[str, str]:
         problems.append(f"{path}: missing")
         return {}
     transcripts: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         match = _TRANSCRIPT.match(line.strip())
@@ -105,7 +106,7 @@ def read_fileids(path: Path, problems: list[str]) -> dict[str, str]:
     if not path.is_file():
         problems.append(f"{path}: missing")
         return {}
-    return {line.rsplit("/", 1)[-1]: line for line in path.read_text(encoding="utf-8").split()}
+    return {line.rsplit("/", 1)[-1]: line for line in map(str.strip, read_lines(path)) if line}
 
 
 def read_subset(root: Path, subset: str, problems: list[str]) -> Subset:
@@ -158,5 +159,5 @@ def read_lexicon(root: Path) -> list[str]:
     path = root / "etc" / "an4.dic"
     if not path.is_file():
         return []
-    matches = (_PRONUNCIATION.match(line.strip()) for line in path.read_text().splitlines())
+    matches = (_PRONUNCIATION.match(line.strip()) for line in read_lines(path))
     return sorted({f"{m['word'].upper()} {' '.join(m['phones'].split())}" for m in matches if m})

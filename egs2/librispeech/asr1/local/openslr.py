@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_plugin.corpora.download import download
+from espnet_plugin.corpora.text_lines import read_lines
 
 MIRRORS = (
     "https://www.openslr.org/resources",
@@ -98,7 +99,7 @@ def read_checksums(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"--checksums {path}: no such file")
     checksums = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         match = re.fullmatch(r"([0-9a-fA-F]{32}) [ *]?(\S+)", line.strip())
         if match is None:
             raise ValueError(f"{path}:{number}: not '<md5>  <name>': {line!r}")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from espnet_plugin.corpora.text_lines import read_lines
+
 # Utterances of the complete parts (Panayotov et al., "Librispeech", ICASSP 2015, and its archives).
 UTTERANCES = {
     "dev-clean": 2703,
@@ -167,7 +169,7 @@ def _read_transcripts(path: Path, chapter: str, problems: list[str]) -> dict[str
         problems.append(f"{path}: missing; unpack the archive again")
         return {}
     transcripts: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         utterance, _, words = line.partition(" ")
         where = f"{path}:{number}"
         if not re.fullmatch(re.escape(chapter) + r"-\d{4,}", utterance) or not words.strip():
