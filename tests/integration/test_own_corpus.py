@@ -53,7 +53,7 @@ def make_set(folder: Path, utterances: int) -> None:
 
 
 def progressive(folder: Path, python: str, **changed: str) -> str:
-    given = [f"--{name}={value}" for name, value in {**OPTIONS, **changed}.items()]
+    given = [f"--{name}={value}" for name, value in {**OPTIONS, **changed}.items() if value]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
     command = ["./progressive.sh", *given, "--python", python]
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
@@ -89,7 +89,7 @@ def test_from_the_folder_to_the_packed_model(tmp_path: Path, preloaded_python: s
     with zipfile.ZipFile(archive) as packed:
         assert any(name.endswith("nlsyms.txt") for name in packed.namelist())
 
-    again = {"download_model": str(archive), "asr_exp": "exp/again"}
+    again = {"download_model": str(archive), "asr_exp": "exp/again", "asr_args": ""}
     progressive(tmp_path, preloaded_python, **again)
     (reference,) = (tmp_path / "exp/again").rglob("score_wer/ref.trn")
     assert reference.read_text("utf-8") == (decoded / "score_wer/ref.trn").read_text("utf-8")
