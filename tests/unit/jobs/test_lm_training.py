@@ -45,7 +45,7 @@ def test_texts_in_units(text: Path, lexicon: Path, tmp_path: Path, caplog) -> No
 
 
 def test_texts_of_no_use(text: Path, lexicon: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such text"):
+    with pytest.raises(ValueError, match="no such file; a language model"):
         write_units(tmp_path / "none", tmp_path / "out", make_units("word"), ids=False)
     with pytest.raises(ValueError, match="need --lexicon"):
         make_units("phn")
@@ -182,3 +182,22 @@ def test_it_runs_where_the_commands_say_with_further_arguments(
     assert train.startswith("--cmd slurm.pl --log exp/train.log --ngpu 1")
     assert "--max_epoch 9" in train and "--fold_length 150" in train
     assert command.main([*options, *there]) == 2  # the arguments are part of what it is made from
+
+
+def test_symbols_are_one_unit_and_texts_are_cleaned(
+    options: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    symbols = tmp_path / "nlsyms.txt"
+    symbols.write_text("<noise>\n")
+    (tmp_path / "text").write_text("u1 no <noise> no\nu2 <noise> yes\nu3 yes\n")
+    units = make_units("char", symbols=("<noise>",))
+    assert write_units(Path("text"), Path("out"), units, ids=False, clean=str.swapcase) == 3
+    assert Path("out").read_text().splitlines()[1] == "< N O I S E > <space> Y E S"
+    assert write_units(Path("text"), Path("out"), units, ids=False) == 3
+    assert Path("out").read_text().splitlines()[1] == "<noise> <space> y e s"
+    kept = [o for o in options if o not in ("phn", "--lexicon", "lexicon.txt", "--token_type")]
+    more = ["--token_type", "char", "--nlsyms_txt", str(symbols), "--cleaner", "tacotron"]
+    assert command.main([*kept, *more]) == 0
+    calls = (tmp_path / "calls").read_text()
+    assert calls.count(f"--non_linguistic_symbols {symbols} --cleaner tacotron") == 2
+    assert command.main([*kept, *more[:4]]) == 2  # another model
