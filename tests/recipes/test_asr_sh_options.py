@@ -130,6 +130,20 @@ def test_what_cannot_be_is_refused(recipe: Path, options: list[str], message: st
     assert result.returncode == 2 and not calls and message in result.stderr
 
 
+def test_a_packed_model_is_decoded_with_the_users_arguments(recipe: Path) -> None:
+    (recipe / "nlsyms.txt").write_text("<noise>\n")
+    model = ["--download_model", "a.zip", "--stage", "8", "--stop_stage", "8"]
+    given = ["--inference_args=--beam_size=2", "--nlsyms_txt", "nlsyms.txt"]
+    result, (evaluate,) = call(recipe, *SETS, *model, *given)
+    assert result.returncode == 0, result.stderr
+    assert "--inference_args=--beam_size=2" in evaluate
+    assert option(evaluate, "--nlsyms_txt") == "nlsyms.txt"
+    recipes_own = [*SETS, "--inference_args=--beam_size=9", "--"]
+    _, (evaluate,) = call(recipe, *recipes_own, *model, "--nlsyms_txt", "nlsyms.txt",
+                          "--remove_nlsyms", "false")  # fmt: skip
+    assert "--inference_args=" in evaluate and "--nlsyms_txt" not in evaluate
+
+
 def test_espnets_words_for_no_file(recipe: Path) -> None:
     none = ["--nlsyms_txt", "none", "--cleaner", "none", "--g2p", "none", "--lang", "noinfo"]
     result, calls = call(recipe, *SETS, *none, "--stop_stage", "6")

@@ -288,9 +288,10 @@ if [ -n "${download_model}" ]; then # which brings its own search, tokens and la
             "decodes as its package says, or your --inference_config; --asr_exp DIR names the folder"
     done
     for name in ${by_user}; do
-        [[ ${name} != *_args ]] || die "--${name} does not go with --download_model, which trains nothing"
+        [[ ${name} != *_args || ${name} = inference_args ]] || die "--${name} does not go with --download_model, which trains nothing"
     done
     [[ ${by_user} == *" inference_config "* ]] || inference_config=
+    [[ ${by_user} == *" inference_args "* ]] || inference_args=
 elif [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
     inference_config=conf/decode.yaml
 fi
