@@ -12,10 +12,13 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 TASK_MODULE = "espnet2.tasks.asr"
+#: Gets the error when registering fails; None: it is raised. The start-up hook of an installation
+#: sets it, since programs that never asked for us have to go on as if we were not there.
+on_error: Callable[[Exception], None] | None = None
 
 
 class _RegisteringLoader(importlib.abc.Loader):
@@ -28,13 +31,24 @@ class _RegisteringLoader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        if on_error is not None:
+            self._loader.exec_module(module)
+            try:
+                _register()
+            except Exception as error:
+                on_error(error)
+            return
         from espnet_plugin.compat.nltk_offline import no_nltk_downloads
 
         with no_nltk_downloads():
             self._loader.exec_module(module)
-        from espnet_plugin.tasks.registry import register
+        _register()
 
-        register()
+
+def _register() -> None:
+    from espnet_plugin.tasks.registry import register
+
+    register()
 
 
 class _TaskFinder(importlib.abc.MetaPathFinder):
@@ -57,8 +71,6 @@ def install() -> None:
     loaded = sys.modules.get(TASK_MODULE)
     initializing = getattr(getattr(loaded, "__spec__", None), "_initializing", False)
     if loaded is not None and not initializing:
-        from espnet_plugin.tasks.registry import register
-
-        register()
+        _register()
     elif loaded is None and not any(isinstance(f, _TaskFinder) for f in sys.meta_path):
         sys.meta_path.insert(0, _TaskFinder())
