@@ -10,6 +10,7 @@ from espnet_plugin.pipeline.launch.programs import program_module
 
 #: What people type.
 COMMANDS = {
+    "clone": "a recipe in a folder of your own",
     "train": "run the pipeline of train stages (and continue it after a kill)",
     "status": "show what is done, running, stale and still to do",
     "plan": "steps, memory and hours of a pipeline before it runs",
