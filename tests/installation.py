@@ -10,8 +10,6 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(sysconfig.get_path("purelib"))
 #: A build in a folder of its own: pip's would run in the folder and leave `build` there.
@@ -70,8 +68,10 @@ class Environment:
         self.bin = folder / "bin"
         self.python = self.bin / "python3"
         self.site = next(folder.glob("lib/python3*/site-packages"))
-        # Lines of a .pth are put on the path; .pth files there are not read.
-        (self.site / "zz_dependencies.pth").write_text(f"{SITE}\n")
+        # A line of a .pth is put on the path; .pth files there are not read, but that of setuptools
+        # stands for distutils, which ESPnet imports.
+        distutils = (SITE / "distutils-precedence.pth").read_text()
+        (self.site / "zz_dependencies.pth").write_text(f"{SITE}\n{distutils}")
 
     def pip(self, *arguments: str | Path) -> str:
         """Run its pip, without an index."""
@@ -86,27 +86,3 @@ class Environment:
         """The output of a program, with this environment's first on PATH."""
         path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
         return run(command, cwd or self.bin.parent, PATH=path, **variables)
-
-
-@pytest.fixture(scope="session")
-def source_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source package of this working tree."""
-    folder = tmp_path_factory.mktemp("source")
-    return build("build_sdist", source_tree(folder / "tree"), folder / "dist")
-
-
-@pytest.fixture(scope="session")
-def wheel(source_package: Path) -> Path:
-    """The wheel, made from the source package."""
-    folder = source_package.parent
-    shutil.unpack_archive(source_package, folder)
-    (tree,) = (path for path in folder.iterdir() if path.name.startswith("espnet"))
-    return build("build_wheel", tree, folder)
-
-
-@pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with the wheel in it."""
-    environment = Environment(tmp_path_factory.mktemp("installed") / "env")
-    environment.install(wheel)
-    return environment

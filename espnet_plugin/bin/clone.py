@@ -23,6 +23,7 @@ from espnet_plugin.corpora.strict_parser import StrictParser
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What recipes make in their folders, and Python anywhere.
 _MADE = ("data", "dump", "exp", "downloads")
+_SITE_ONLY = shutil.ignore_patterns("api", "*.py", "__pycache__")
 _LINK = re.compile(r"\[([^]\n]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -78,7 +79,7 @@ def clone(recipe: str, folder: Path) -> None:
     partial = folder / f".clone.{os.getpid()}"
     try:
         shutil.copytree(root / "egs2" / recipe, partial, ignore=_left_out(root / "egs2" / recipe))
-        shutil.copytree(root / "docs", partial / "docs")
+        shutil.copytree(root / "docs", partial / "docs", ignore=_SITE_ONLY)
         for page in partial.rglob("*.md"):
             place = page.relative_to(partial).as_posix()
             before = place if place.startswith("docs/") else f"egs2/{recipe}/{place}"

@@ -43,6 +43,13 @@ _PACKAGE_OF = {name: package for name, (_, package) in TOOLS.items()} | {"hubscr
 def software_checks(wishes: Wishes) -> Iterator[Check]:
     """All checks of software and files."""
     yield python_version(sys.version_info[:2])
+    if "_espnet_progressive_startup" not in sys.modules:
+        yield Check(
+            "start-up hook",
+            NOTE,
+            "not installed: ESPnet's own programs (asr.sh) know our classes only after `import "
+            "espnet_plugin`; pip install puts it there (docs/espnet_checkout.md)",
+        )
     for name, wanted in PACKAGES.items():
         yield package(name, wanted)
     for name in wishes.packages:

@@ -181,6 +181,9 @@ def test_upload_is_left_out_unless_asked_for(recipe: Path) -> None:
     assert option(upload, "--pack").endswith("exp/train_progressive_raw_char/"
                                              "train_progressive_raw_char.zip")  # fmt: skip
     assert option(upload, "--language") == "en" and upload[-3:] == ["--private", "--revision", "v1"]
+    assert option(upload, "--datasets") == recipe.parent.name
+    _, (upload,) = call(recipe, *SETS, *step, *more, "--corpus", "swbd")  # a clone's run.sh says so
+    assert option(upload, "--datasets") == "swbd"
 
 
 def test_local_data_gets_its_options_quoted(recipe: Path) -> None:
@@ -269,6 +272,7 @@ def test_recipes_are_short_and_pass_options_on() -> None:
         lines = run.read_text().splitlines()
         assert len(lines) < 40, run
         assert lines[-2].endswith(" -- \\") and lines[-1].strip() == '"$@"', run
+        assert f" --corpus {run.parts[-3]} " in run.read_text().replace("\n", " "), run
         assert (run.parent / "progressive.sh").resolve() == TEMPLATE / "progressive.sh"
 
 

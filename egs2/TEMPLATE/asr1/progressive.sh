@@ -21,6 +21,7 @@ Steps (--stage N to --stop_stage N; a step whose inputs did not change costs nex
   --skip_packing true|false    leave out step 11: <expdir>/<tag>/<tag>.zip (false)
   --skip_upload_hf true|false  leave out step 12 (true)   --hf_repo OWNER/NAME   where it goes
   --lang CODE                  the model card's language, such as en
+  --corpus NAME                and its data set (the name of the folder above this one)
   --upload_opts "..."          of upload: --private, --revision, --license, --datasets, --dry_run
 Data
   --train_set, --valid_set, --test_sets    names of folders in data/; decoded: valid and test sets
@@ -112,6 +113,7 @@ skip_packing=false
 skip_upload_hf=true
 hf_repo=
 lang=
+corpus=
 upload_opts=
 train_set=
 valid_set=
@@ -615,8 +617,8 @@ fi
 
 if wanted 12; then
     log "step 12: upload to ${hf_repo}"
-    # A recipe's folder is egs2/<corpus>/asr1.
-    options=(--datasets "$(basename "$(dirname "${PWD}")")")
+    # A recipe's folder is egs2/<corpus>/asr1, or a clone anywhere, whose run.sh names the corpus.
+    options=(--datasets "${corpus:-$(basename "$(dirname "${PWD}")")}")
     [ -z "${lang}" ] || options+=(--language "${lang}")
     read -ra more <<<"${upload_opts}"
     run upload --pack "${packed_model}" --hf_repo "${hf_repo}" "${options[@]}" "${more[@]}"

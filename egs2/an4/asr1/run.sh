@@ -21,6 +21,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=${root:-${AN4}}
 
 ./progressive.sh \
+    --corpus an4 \
     --train_set train_nodev \
     --valid_set train_dev \
     --test_sets test \

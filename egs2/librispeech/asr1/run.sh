@@ -33,7 +33,7 @@ if [ "${token_type}" = phn ]; then
         --use_lm true --word_arpa data/local/word_lm.arpa.gz --word_arpa_scale 0.8) word_lm=4-gram
 fi
 
-./progressive.sh --train_set "${train_set}" --valid_set dev --eval_valid_set false --fs 16000 \
+./progressive.sh --corpus librispeech --train_set "${train_set}" --valid_set dev --eval_valid_set false --fs 16000 \
     --test_sets "dev_clean dev_other test_clean test_other" --token_type "${token_type}" "${labels[@]}" \
     --local_data_opts "--train_parts ${parts} --word_lm ${word_lm}${corpus:+ --librispeech $(printf %q "${corpus}")} ${data_opts}" -- \
     "$@"

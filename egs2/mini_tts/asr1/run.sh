@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./progressive.sh \
+    --corpus mini_tts \
     --train_set train \
     --valid_set dev \
     --test_sets test \

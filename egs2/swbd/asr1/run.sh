@@ -31,7 +31,7 @@ if [ "${token_type}" = phn ]; then
         --use_lm true --word_arpa train --ngram_order 4 --word_arpa_scale 0.55)
 fi
 
-./progressive.sh --train_set train_nodup --valid_set train_dev \
+./progressive.sh --corpus swbd --train_set train_nodup --valid_set train_dev \
     --test_sets "${EVAL2000_AUDIO:+eval2000} ${HUB5E01:+hub5e01} ${RT03:+rt03}" \
     --fs 8000 --token_type "${token_type}" --nbpe 5000 "${decoding[@]}" \
     --lm_train_text data/local/lm_train.txt --asr_config "${config}" -- \

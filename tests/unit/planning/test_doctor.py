@@ -107,6 +107,16 @@ def test_python_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert software.optional_tool("sox", "x").status == NOTE
 
 
+def test_a_missing_start_up_hook_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = "_espnet_progressive_startup"
+    for there in (True, False):
+        monkeypatch.delitem(sys.modules, hook, raising=False)
+        if there:
+            monkeypatch.setitem(sys.modules, hook, sys)
+        found = [check for check in software.software_checks(Wishes()) if "hook" in check.name]
+        assert [check.status for check in found] == ([] if there else [NOTE])
+
+
 def test_programs_of_debians_sctk_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
