@@ -60,7 +60,7 @@ def install() -> None:
     if os.environ.get("ESPNET_PROGRESSIVE_STARTUP") == "0":
         return
     if not any(type(finder).__name__ == "WaitingFinder" for finder in sys.meta_path):
-        sys.meta_path.insert(0, WaitingFinder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, WaitingFinder())
 
 
 install()

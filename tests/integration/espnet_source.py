@@ -21,7 +21,7 @@ SPH2PIPE = """#!/usr/bin/env python3
 import array, sys, wave
 with open(sys.argv[-1], "rb") as file:
     header, data = file.read(1024).decode("ascii"), file.read()
-fields = dict(line.split(" -") for line in header.splitlines() if " -" in line)
+fields = dict(line.split(" -", 1) for line in header.splitlines() if " -" in line)
 assert fields["sample_byte_format"] == "s2 01" and fields["channel_count"] == "i 1", fields
 samples = array.array("h", data)
 assert sum(samples) % 65536 == int(fields["sample_checksum"][2:]), "damaged"
