@@ -23,6 +23,7 @@ from espnet_plugin.corpora.strict_parser import StrictParser
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What recipes make in their folders, and Python anywhere.
 _MADE = ("data", "dump", "exp", "downloads")
+#: Of docs: what only `make docs` uses.
 _SITE_ONLY = shutil.ignore_patterns("api", "*.py", "__pycache__")
 _LINK = re.compile(r"\[([^]\n]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 

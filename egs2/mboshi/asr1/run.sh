@@ -21,6 +21,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=${root:-${MBOSHI}}
 
 ./progressive.sh \
+    --corpus mboshi \
     --train_set train \
     --valid_set dev \
     --test_sets test \
