@@ -175,4 +175,4 @@ def _compare_with_pem(pem: Path, found: TestSet, problems: list[str]) -> None:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8-sig", errors="replace")
