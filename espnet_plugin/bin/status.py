@@ -19,6 +19,12 @@ from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.pipeline.status import Row, format_rows, step_rows
 
 
+def with_present_names(arguments: Sequence[str]) -> list[str]:
+    """A recorded command line of 0.1.0, in which the commands had other names."""
+    names = {"--cmd": "--decode_cmd", "--train_cmd": "--cuda_cmd"} if "--cmd" in arguments else {}
+    return [names.get(token, token) for token in arguments]
+
+
 def rows_of(exp: Path) -> list[Row]:
     """The status of every step, by the command line that was last used.
 
@@ -31,7 +37,8 @@ def rows_of(exp: Path) -> list[Row]:
     invocation = PipelineState.load(path).invocation
     # The command line's paths are relative to where it was given.
     with contextlib.chdir(invocation.get("cwd", ".")):
-        pipeline, _ = build_pipeline(invocation["arguments"], lambda line: None)
+        arguments = with_present_names(invocation["arguments"])
+        pipeline, _ = build_pipeline(arguments, lambda line: None)
         return step_rows(pipeline)
 
 

@@ -39,6 +39,15 @@ def test_status_shows_what_0_1_0_has_done(experiment: Path) -> None:
     assert states == {**dict.fromkeys(DONE, "done"), **dict.fromkeys(TO_DO, "todo")}
 
 
+def test_status_knows_the_options_that_progressive_sh_gave(experiment: Path) -> None:
+    path = experiment / "exp/old/pipeline.json"
+    state = json.loads(path.read_text())
+    state["invocation"]["arguments"] += ["--cmd", "local", "--train_cmd", "slurm.pl --mem 4G"]
+    path.write_text(json.dumps(state))
+    done = call(experiment, "status", "--exp", "exp/old")
+    assert done.returncode == 0 and "train:mbr" in done.stdout, done.stderr
+
+
 @pytest.mark.slow
 def test_the_same_command_goes_on_and_trains_nothing_again(
     experiment: Path, preloaded_python: str
