@@ -71,9 +71,10 @@ def main(command_line: list[str] | None = None) -> None:
 
 def listen(folder: Path) -> socket.socket:
     """Makes the socket and ``python``; requests that come while we import have to wait."""
-    address = folder / "socket"
+    address = folder.absolute() / "socket"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(address))
+    with preload_client.short_path(str(address)) as path:
+        listener.bind(path)
     listener.listen(128)
     client = [sys.executable, "-I", "-S", preload_client.__file__, str(address)]
     script = folder / "python.new"

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 
 PACKAGE = "espnet_plugin"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,12 +60,27 @@ def forward(pid: int, number: int) -> None:
 def request(address: str, arguments: list[str]) -> socket.socket:
     """Asks for a program with our arguments, folder, environment, and standard streams."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(address)
+    with short_path(address) as path:
+        connection.connect(path)
     wanted = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
     message = json.dumps(wanted).encode() + b"\n"
     sent = socket.send_fds(connection, [message], [0, 1, 2])
     connection.sendall(message[sent:])
     return connection
+
+
+@contextlib.contextmanager
+def short_path(address: str) -> Iterator[str]:
+    """The same socket under a path that the kernel takes, which ends at 107 bytes."""
+    if len(os.fsencode(address)) <= 107:
+        yield address
+        return
+    folder, name = os.path.split(address)
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ESPNET_BYTES = round(0.93 * GIB)
 _FLAC_SHARE = 0.6
 _LEAST_SHM = GIB
 _LEAST_FILES = 1024
+_LEAST_TEMPORARY = GIB // 16
 #: Oldest Linux driver for a CUDA major version (NVIDIA's compatibility table).
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 #: Commands with which ESPnet's launcher starts no second node.
@@ -41,6 +42,7 @@ def machine_checks(wishes: Wishes) -> Iterator[Check]:
     yield cores(wishes)
     yield memory(wishes)
     yield from disks(wishes)
+    yield temporary_folder()
     yield open_files()
     if wishes.num_workers:
         yield shared_memory(Path("/dev/shm"))
@@ -113,6 +115,21 @@ def disks(wishes: Wishes) -> Iterator[Check]:
             )  # fmt: skip
         else:
             yield Check(f"disk, {name}", OK, found)
+
+
+def temporary_folder() -> Check:
+    """TMPDIR: the preloaded ESPnet's socket, and what compilers of GPU kernels make, lie there."""
+    name, wanted = "temporary folder", os.environ.get("TMPDIR") or "/tmp"
+    another = "set TMPDIR to a folder that may be written and executed from, on a disk with room"
+    if not os.path.isdir(wanted) or not os.access(wanted, os.W_OK | os.X_OK):
+        return Check(name, WARNING, f"{wanted}: no folder that may be written", another)
+    free = disk_free(Path(wanted))
+    if free < _LEAST_TEMPORARY:
+        return Check(name, WARNING, f"{wanted}: {free / GIB:.2f} GiB free", another)
+    if os.statvfs(wanted).f_flag & os.ST_NOEXEC:
+        return Check(name, WARNING, f"{wanted}: mounted noexec, no program may be started from it",
+                     another)  # fmt: skip
+    return Check(name, OK, f"{wanted}: {free / GIB:,.0f} GiB free")
 
 
 def _option(name: str) -> str:

@@ -101,6 +101,7 @@ Resources
   --probe_steps N              training steps to measure before training (2 with GPUs, else 0)
   --skip_doctor true|false     begin whatever this machine lacks (false)
   --preload true|false         without GPUs, import ESPnet once for all local steps (true)
+  --preload_timeout N          seconds to wait for that (60); without it, programs start as ever
 EOH
 )
 
@@ -200,6 +201,7 @@ dump_copies=1
 probe_steps=
 skip_doctor=false
 preload=true
+preload_timeout=60
 stage_args=() # --<stage>_args "...", passed on as they are
 by_user=' '   # names of the user's options: those after "--", or all
 
@@ -276,6 +278,7 @@ done
 [ -n "${train_set}" ] || die "--train_set is required"
 [ -n "${valid_set}" ] || die "--valid_set is required"
 [[ ${stage} =~ ^[0-9]+$ && ${stop_stage} =~ ^[0-9]+$ ]] || die "--stage and --stop_stage: numbers"
+[[ ${preload_timeout} =~ ^[0-9]+$ ]] || die "--preload_timeout ${preload_timeout}: whole seconds"
 [ "${skip_upload_hf}" = true ] || [ -n "${hf_repo}" ] ||
     die "--skip_upload_hf false needs --hf_repo OWNER/NAME"
 [ -f "${asr_config}" ] || die "--asr_config ${asr_config}: no such file"
@@ -323,25 +326,57 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
 # Not with GPUs: CUDA does not survive a fork, and beside a GPU's training the time does not matter.
-if "${preload}" && "${all_local}" && [ "$(uname)" = Linux ] &&
-    [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
-    preloaded=$(mktemp -d)
+# Where the server does not start, every program imports ESPnet by itself.
+start_preload() {
+    local reason tick
+    if ! preloaded=$(mktemp -d); then
+        without_preload "no temporary folder could be made; set TMPDIR to one that may be written"
+        return
+    fi
     OMP_NUM_THREADS=1 "${python}" -m espnet_plugin preload "${preloaded}" \
         >"${preloaded}/log" 2>&1 &
     server=$!
     trap 'kill "${server}" 2>/dev/null || true; rm -rf "${preloaded}"' EXIT
-    until [ -x "${preloaded}/python" ]; do
-        kill -0 "${server}" 2>/dev/null || { cat "${preloaded}/log" >&2; die "cannot import espnet_plugin"; }
+    for ((tick = 0; tick < 20 * preload_timeout; tick++)); do
+        if [ -f "${preloaded}/python" ]; then # made last, in one step
+            launcher=("${preloaded}/python")
+            # on a disk mounted noexec the kernel starts no script, but the shell reads it
+            [ -x "${preloaded}/python" ] || launcher=(sh "${preloaded}/python")
+            return
+        fi
+        kill -0 "${server}" 2>/dev/null || break
         sleep 0.05
     done
-    python=${preloaded}/python
+    reason="nothing from its server in ${preload_timeout} s (--preload_timeout)"
+    if ! kill -0 "${server}" 2>/dev/null; then
+        "${python}" -c "import espnet_plugin" || die "${python} cannot import espnet_plugin (see above);" \
+            "activate the environment that it was installed in, or give --python"
+        reason=$(tail -n 1 "${preloaded}/log" || true)
+        reason="its server ended: ${reason:-no word; is the disk of ${preloaded} full?}"
+    fi
+    kill "${server}" 2>/dev/null || true
+    without_preload "${reason}"
+}
+without_preload() { log "no preload: $*. Every program imports ESPnet by itself, which is slower"; }
+
+launcher=("${python}")
+if "${preload}" && "${all_local}" && [ "$(uname)" = Linux ] &&
+    [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
+    start_preload
 fi
+
+# As the programs' --python takes it: words quoted where a shell would split them.
+python=
+for word in "${launcher[@]}"; do
+    [[ ${word} =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+    python+=${python:+ }${word}
+done
 
 # run NAME OPTIONS...: one of our programs
 run() {
     local name=$1
     shift
-    "${python}" -m espnet_plugin "${name}" "$@"
+    "${launcher[@]}" -m espnet_plugin "${name}" "$@"
 }
 
 # wanted N: whether step N is asked for

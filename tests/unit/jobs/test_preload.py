@@ -34,10 +34,12 @@ sys.exit(preload_client.main(sys.argv[1:]))
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    folder = tmp_path / "server"
-    folder.mkdir()
+@pytest.fixture(params=["server", "server" + 3 * "/a_long_name_of_a_folder_to_be_nested_ü"])
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """At a short path, and at one that is too long for a socket's address (107 bytes)."""
+    folder = tmp_path / request.param
+    folder.mkdir(parents=True)
+    (tmp_path / "place").symlink_to(folder)
     # Not from the folder of the tests' program: that one is found through the client's folder.
     process = subprocess.Popen(
         [sys.executable, "-m", "espnet_plugin.jobs.preload", str(folder), "--modules", "colorsys"],
@@ -56,13 +58,18 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     (work / "program.py").write_text(PROGRAM)
     (work / "client.py").write_text(CLIENT)
     return subprocess.Popen(
-        [sys.executable, "client.py", str(tmp_path / "server/socket"), "-m", "program", *arguments],
+        [sys.executable, "client.py", socket_of(tmp_path), "-m", "program", *arguments],
         cwd=work,
         env={**os.environ, "COLOUR": "blue"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def socket_of(tmp_path: Path) -> str:
+    """Its address without symbolic links, as long as it is."""
+    return str((tmp_path / "place").resolve() / "socket")
 
 
 def await_that(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -156,6 +163,21 @@ def test_without_a_server_python_runs_it(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 5
     assert out.endswith("blue False\n")
+
+
+def test_a_folder_mounted_noexec(tmp_path: Path) -> None:
+    """As progressive.sh calls it there; with a real mount, where a test may make one."""
+    script = (
+        'mount -t tmpfs -o noexec,size=1m tmpfs "$1" && cd "$1" || exit 77\n'
+        '"$2" -m espnet_plugin.jobs.preload "$1" --modules colorsys & server=$!\n'
+        "until [ -f python ]; do kill -0 $server || exit 1; sleep 0.02; done\n"
+        '[ ! -x python ] && sh ./python -c "print(6)"; status=$?; kill $server; exit $status'
+    )
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mounts for this user here; progressive.sh's own test simulates one")
+    assert done.returncode == 0 and done.stdout == "6\n", done.stderr
 
 
 def test_client_needs_the_standard_library_only() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,6 +153,25 @@ def test_disk_space_of_two_folders_on_one_disk_adds_up(
     monkeypatch.setattr(machine, "disk_free", lambda folder: 6 * GIB)
     kept = Wishes(**{**wishes.__dict__, "dump_copies": 0.0})
     assert all(check.status == OK for check in machine.disks(kept))
+
+
+def test_temporary_folders_that_serve_for_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert machine.temporary_folder().status == OK
+    noexec = SimpleNamespace(f_flag=os.ST_NOEXEC)
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.os, "statvfs", lambda path: noexec)
+        patch.setattr(machine, "disk_free", lambda folder: GIB)
+        found = machine.temporary_folder()
+    assert found.status == WARNING and f"{tmp_path}: mounted noexec" in found.found
+    assert "set TMPDIR to a folder" in found.remedy
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "disk_free", lambda folder: 1 << 20)
+        assert "0.00 GiB free" in machine.temporary_folder().found
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    assert "no folder that may be written" in machine.temporary_folder().found
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
