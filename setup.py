@@ -94,6 +94,8 @@ setup(
     python_requires=">=3.12,<3.14",
     install_requires=[
         "espnet[asr,train]==202611",
+        # One runner per experiment folder; reused process ids are told apart since 4.
+        "filelock>=4",
         "huggingface_hub",
         "numpy",
         "protobuf",

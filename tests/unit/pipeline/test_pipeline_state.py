@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +20,7 @@ from espnet_plugin.pipeline.state.fingerprint import (
     relevant_arguments,
     relevant_options,
 )
-from espnet_plugin.pipeline.state.lock import RunLock, is_locked
+from espnet_plugin.pipeline.state.lock import LOCK, MARK, RUNNER, RunLock, is_locked
 from espnet_plugin.pipeline.state.state import PipelineState
 
 
@@ -87,6 +91,60 @@ def test_lock_is_exclusive_and_dies_with_its_process(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     with RunLock(tmp_path):
         assert is_locked(tmp_path)
+
+
+def test_a_lock_left_by_a_crash_whose_process_id_lives_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a reboot: the files name a process id that another process, here this one, has now."""
+    (tmp_path / LOCK).write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")  # as 0.1.0's
+    left = {"pid": os.getpid(), "host": socket.gethostname(), "since": "then", "program": "train"}
+    (tmp_path / RUNNER).write_text(json.dumps(left))
+    assert not is_locked(tmp_path)
+    with caplog.at_level("INFO"), RunLock(tmp_path):
+        assert f"a former runner (pid {os.getpid()} on" in caplog.text
+        assert "since then" not in (tmp_path / RUNNER).read_text()
+    assert not (tmp_path / RUNNER).exists()
+
+
+HOLDER = """
+import errno, fcntl, os, sys, time
+from pathlib import Path
+from espnet_plugin.pipeline.state.lock import RunLock
+
+def unsupported(descriptor, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+fcntl.flock = unsupported
+with RunLock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark takes the lock's place; a reused process id does not pass for its holder."""
+
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"locked\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", unsupported)
+        assert is_locked(tmp_path)
+        with pytest.raises(ValueError, match=f"pid {process.pid} on .*mark"), RunLock(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        mark = (tmp_path / MARK).read_text()
+        assert mark.startswith(f"{process.pid}\n")
+        (tmp_path / MARK).write_text(mark.replace(str(process.pid), str(os.getpid()), 1))
+        with RunLock(tmp_path):
+            assert is_locked(tmp_path)
+        assert not is_locked(tmp_path)
 
 
 def test_fingerprints_see_content_not_time(tmp_path: Path) -> None:
