@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from espnet_plugin.pipeline.launch.console import report_faults
 from espnet_plugin.pipeline.launch.programs import program_module
 
 #: What people type.
@@ -88,7 +89,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     module = importlib.import_module(program_module(name.replace("-", "_")))
     # argparse names the program after argv[0] in its help and its errors.
     sys.argv = [f"espnet-progressive {name}", *arguments[1:]]
-    return module.main(arguments[1:]) or 0
+    return report_faults(lambda: module.main(arguments[1:]))
 
 
 if __name__ == "__main__":

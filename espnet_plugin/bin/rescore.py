@@ -20,11 +20,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH, nbest_names
-from espnet_plugin.data.lm_spec import START_SCALE, LmSpec, lm_options, lm_specs, parse_lm
-from espnet_plugin.data.nbest_lists import ListEntry, read_nbest, read_settings
+from espnet_plugin.data.lm_spec import (
+    START_SCALE,
+    LmSpec,
+    lm_options,
+    lm_specs,
+    named_files,
+    parse_lm,
+)
+from espnet_plugin.data.nbest_lists import ListEntry, list_files, read_nbest, read_settings
 from espnet_plugin.pipeline.launch.console import report_user_errors
+from espnet_plugin.pipeline.state.origin import Origin, content_of, origin_of, require_origin
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -89,16 +98,28 @@ def write_search(path: Path, settings: dict[str, Any], specs: Sequence[LmSpec]) 
     """The settings of the lists, as if all models had taken part in the search."""
     import yaml
 
-    from espnet_plugin.corpora.atomic import write_atomically
-
     write_atomically(path, yaml.safe_dump({**settings, **lm_options(specs)}))
+
+
+def origin_of_lists(
+    args: argparse.Namespace, models: Sequence[LmSpec], ilm: float | None
+) -> Origin:
+    """What the lists written depend on: those read, all models with their scales.
+
+    Raises:
+        ValueError: a file is missing.
+    """
+    options = {"lm": list(map(str, models)), "ilm_scale": ilm}
+    files = {f"file {path.name}": path for path in named_files({"lm": args.lm})}
+    origin = origin_of(options, files)
+    return {**origin, "lists": content_of(list_files(args.nbest_dir))}
 
 
 def rescore(args: argparse.Namespace) -> None:
     """Write the lists anew, batch by batch; a killed run goes on from where it was.
 
     Raises:
-        ValueError: broken lists, models or scales.
+        ValueError: broken lists, models or scales, or a folder with other results.
     """
     from espnet_plugin.inference.batch_job import ResumableTables, in_batches
     from espnet_plugin.inference.language_models import sentence_scorer
@@ -112,6 +133,8 @@ def rescore(args: argparse.Namespace) -> None:
     models = [sentence_scorer(spec, None, device) for spec in new]
     size = max(len(entries) for entries in lists.values())
     batches = in_batches(sorted(lists), args.batch_size)
+    scaled = [spec.with_scale(scale) for spec, scale in zip(specs, lm_scales, strict=True)]
+    require_origin(args.output_dir, origin_of_lists(args, scaled, ilm), nbest_names(size))
     tables = ResumableTables(args.output_dir, nbest_names(size), batches)
     for number, keys in enumerate(batches[tables.finished :], tables.finished + 1):
         sentences = [(entry.words, entry.tokens) for utt in keys for entry in lists[utt]]
@@ -129,11 +152,10 @@ def rescore(args: argparse.Namespace) -> None:
         tables.flush()
         logging.info("batch %d/%d", number, len(batches))
     tables.close()
-    scaled = [spec.with_scale(scale) for spec, scale in zip(specs, lm_scales, strict=True)]
     write_search(args.output_dir / SEARCH, {**settings, "ilm_scale": ilm, "nbest": size}, scaled)
     for name in NBEST_FILES:  # as a merged decoding has it
         content = (args.output_dir / "1best_recog" / name).read_text(encoding="utf-8")
-        (args.output_dir / name).write_text(content, encoding="utf-8")
+        write_atomically(args.output_dir / name, content)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

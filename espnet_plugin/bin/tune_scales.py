@@ -22,6 +22,8 @@ from typing import Any
 
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_spec import ESPNET_LM_OPTIONS, with_start_scales
+from espnet_plugin.pipeline.pipeline import move_aside
+from espnet_plugin.pipeline.state.origin import OtherOrigin
 from espnet_plugin.scoring.tune_scales import ILM_GRID, LM_GRID, same_scales, tune_scales
 
 #: Where the scales of a search are.
@@ -82,7 +84,13 @@ def decode_and_tune(args: argparse.Namespace) -> dict[str, Any]:
     while True:
         number = "" if not lists else str(len(lists) + 1)
         given.output_dir = args.output_dir / f"nbest{number}"
-        decode_to_folder(given)
+        try:
+            decode_to_folder(given)
+        except OtherOrigin:
+            if not lists:  # else they were made with scales that are no longer chosen
+                raise
+            move_aside(given.output_dir, logging.info)
+            decode_to_folder(given)
         lists.append(given.output_dir)
         chosen = choose(args, lists, args.text or texts[0])
         if len(lists) == args.tune_passes or same_scales(chosen, vars(given)):

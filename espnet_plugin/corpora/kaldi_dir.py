@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.faults import naming
 
 
 def write_table(path: Path, rows: Mapping[str, str]) -> None:
@@ -65,7 +66,7 @@ def write_ark(path: Path, matrices: Iterable[tuple[str, np.ndarray]]) -> dict[st
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     scp = {}
-    with partial.open("wb") as file:
+    with naming(path), partial.open("wb") as file:
         for key, matrix in matrices:
             if matrix.ndim != 2:
                 raise ValueError(f"{path}: {key} has shape {matrix.shape}, expected [T, D]")

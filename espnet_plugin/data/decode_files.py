@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table
 
@@ -94,6 +95,4 @@ def write_ctm(word_times: Path, target: Path, channel: str = "1") -> None:
             raise ValueError(f"{word_times}: utterance {utterance}: not groups of four: {value!r}")
         for i in range(0, len(columns), 4):
             lines.append(f"{utterance} {channel} {' '.join(columns[i : i + 4])}\n")
-    temporary = target.with_name(target.name + ".tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(target)
+    write_atomically(target, "".join(lines))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import fields, read_lines
 
 WORD_END = "#"
@@ -205,8 +206,7 @@ def write_lexicon(path: Path, lexicon: Lexicon) -> None:
         for word in sorted(lexicon.pronunciations)
         for variant in lexicon.pronunciations[word]
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_atomically(path, "".join(lines))
 
 
 def mark_word_end(pronunciation: Sequence[str]) -> Pronunciation:

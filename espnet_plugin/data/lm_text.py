@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.faults import naming
 from espnet_plugin.corpora.text_lines import fields, read_lines, single_spaced
 from espnet_plugin.data.lexicon import read_lexicon
 from espnet_plugin.data.text_units import make_tokenizer
@@ -77,7 +78,7 @@ def write_units(
     kept = dropped = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    with naming(target), partial.open("w", encoding="utf-8") as stream:
         for key, text in read_sentences(source):
             found = units(text if clean is None else single_spaced(clean(text)))
             if not found:

@@ -18,6 +18,8 @@ from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.decode_files import NBEST_FILES, SEARCH
 from espnet_plugin.data.kaldi_files import read_table
 
+_ANEW = "give the command that made it once more, which goes on from what is whole"
+
 
 @dataclass(frozen=True)
 class ListEntry:
@@ -76,28 +78,56 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def _places(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    while (folder / f"{len(found) + 1}best_recog" / "text").is_file():
+        found.append(folder / f"{len(found) + 1}best_recog")
+    if not found:
+        raise ValueError(f"{folder}: holds no N-best lists (1best_recog/text); decode first")
+    return found
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files that `read_nbest` and `read_settings` read.
+
+    Raises:
+        ValueError: there are no lists.
+    """
+    tables = [place / name for place in _places(folder) for name in NBEST_FILES]
+    return [*tables, folder / SEARCH]
+
+
 def read_nbest(folder: Path) -> dict[str, list[ListEntry]]:
     """The N-best list of every utterance, in the order in which they were written.
 
     Raises:
         ValueError: no lists, a broken table, or tables of different utterances.
     """
-    folders: list[Path] = []
-    while (folder / f"{len(folders) + 1}best_recog" / "text").is_file():
-        folders.append(folder / f"{len(folders) + 1}best_recog")
-    if not folders:
-        raise ValueError(f"{folder}: holds no N-best lists (1best_recog/text); decode first")
     lists: dict[str, list[ListEntry]] = {}
-    for place in folders:
-        tables = [read_table(place / name, allow_empty=True) for name in NBEST_FILES]
+    for place in _places(folder):
+        tables = [_whole_table(place / name) for name in NBEST_FILES]
         if any(table.keys() != tables[0].keys() for table in tables):
-            raise ValueError(f"{place}: its files are of different utterances; decode again")
+            raise ValueError(f"{place}: its files are of different utterances; {_ANEW}")
+        if lists and tables[0].keys() != lists.keys():
+            raise ValueError(f"{place}: its utterances are not those of 1best_recog; {_ANEW}")
         for utt in tables[0]:
             entry = _entry(place, utt, [table[utt] for table in tables])
             known = lists.setdefault(utt, [])
             if entry not in known:  # a short list repeats its last entry
                 known.append(entry)
     return lists
+
+
+def _whole_table(path: Path) -> dict[str, str]:
+    """A table whose last line may be cut off: half a hypothesis is one as well.
+
+    Raises:
+        ValueError: it is.
+    """
+    table = read_table(path, allow_empty=True)
+    if table and not path.read_bytes().endswith(b"\n"):
+        raise ValueError(f"{path}: the line of {list(table)[-1]} is cut off; {_ANEW}")
+    return table
 
 
 def read_pooled(folders: Sequence[Path]) -> dict[str, list[ListEntry]]:

@@ -5,6 +5,7 @@ Shapes: T samples, C channels.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from espnet_plugin.corpora.atomic import write_bytes_atomically
+from espnet_plugin.corpora.faults import explain
 
 #: Formats of the files made -> libsndfile's names.
 AUDIO_FORMATS = {"flac": "FLAC", "wav": "WAV"}
@@ -103,7 +107,7 @@ def prepare(work: tuple[Recording, Wanted]) -> Outcome:
     import soundfile  # type: ignore[import-untyped,unused-ignore]
 
     recording, wanted = work
-    missing = [cut for cut in recording.cuts if not os.path.exists(cut.target)]
+    missing = [cut for cut in recording.cuts if not is_written(cut.target)]
     entry = recording.entry
     if not missing or (recording.whole and not is_command(entry) and not os.path.isfile(entry)):
         # A missing file, or one in an archive, is for the data check to judge, as ever.
@@ -120,7 +124,11 @@ def prepare(work: tuple[Recording, Wanted]) -> Outcome:
         if recording.whole and not is_command(entry):
             return Outcome(recording.name, kept=True)
         return Outcome(recording.name, problem=f"cannot read {entry}: {error}")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        return Outcome(recording.name, problem=str(error))
+    except OSError as error:
+        if explain(error) is not None:  # no recording's fault: a full disk, a missing right
+            raise
         return Outcome(recording.name, problem=str(error))
     return Outcome(recording.name, rate)
 
@@ -209,11 +217,25 @@ def _chosen(samples: np.ndarray, known: int | None, option: str, where: str) -> 
 
 
 def write_audio(target: Path, samples: np.ndarray, rate: int) -> None:
-    """Write 16-bit samples in the format of the file's suffix, whole or not at all."""
+    """Write 16-bit samples in the format of the file's suffix, whole or not at all.
+
+    Encoded in memory: where a disk fills up while libsndfile closes a file, it says nothing, and
+    leaves one that cannot be read.
+
+    Raises:
+        OSError: with the file's name.
+    """
     import soundfile
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.partial")
+    content = io.BytesIO()
     kind = AUDIO_FORMATS[target.suffix.removeprefix(".")]
-    soundfile.write(partial, samples, rate, format=kind, subtype="PCM_16")
-    os.replace(partial, target)
+    soundfile.write(content, samples, rate, format=kind, subtype="PCM_16")
+    write_bytes_atomically(target, content.getvalue(), durable=False)
+
+
+def is_written(path: str | Path) -> bool:
+    """Whether a file is there that holds something: a crash of the machine may leave it empty."""
+    try:
+        return Path(path).stat().st_size > 0
+    except OSError:
+        return False

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.faults import AGAIN
 from espnet_plugin.corpora.text_lines import SPACES, fields, read_lines
 from espnet_plugin.data.text_units import characters_and
 
@@ -101,8 +102,13 @@ def train_bpe(transcripts: Sequence[str], wanted: Subwords, folder: Path) -> lis
         write_atomically(folder / "train.txt", content)
         origin.unlink(missing_ok=True)
         _run_sentencepiece(folder, wanted)
-        write_atomically(origin, stamp)
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    except RuntimeError as error:  # sentencepiece does not notice a full disk when it writes
+        raise ValueError(
+            f"{model}: damaged ({str(error).strip()}); is the disk full? Delete it, {AGAIN}"
+        ) from error
+    write_atomically(origin, stamp)
     # the first three pieces are <unk>, <s> and </s>
     return [pieces.id_to_piece(n) for n in range(3, pieces.get_piece_size())]
 

@@ -21,14 +21,21 @@ from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 from espnet2.utils import config_argparse
 from espnet2.utils.types import str2bool, str2triple_str
 
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.faults import naming
 from espnet_plugin.corpora.strict_parser import make_strict
 from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.packages.imports import import_modules
+from espnet_plugin.pipeline.launch.console import report_user_errors
+from espnet_plugin.pipeline.state.origin import Origin, origin_of, require_origin
 from espnet_plugin.tasks.model_fit import build_fitting_model
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
 SKIPPED = "skipped"
+#: Options of a job that say where and how, not what.
+_NOT_RESULTS = ("config", "output_dir", "key_file", "allow_variable_data_keys")
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,10 +140,7 @@ class ResumableTables:
         self._files = {}
         for name, table in tables.items():
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.write_text("".join(v for k, v in table.items() if k in kept), "utf-8")
-            temporary.replace(path)
+            write_atomically(path, "".join(v for k, v in table.items() if k in kept))
             self._files[name] = path.open("a", encoding="utf-8")
 
     def _read(self, name: str) -> dict[str, str]:
@@ -159,13 +163,15 @@ class ResumableTables:
 
     def flush(self) -> None:
         """After each batch."""
-        for file in self._files.values():
-            file.flush()
+        for name, file in self._files.items():
+            with naming(self.folder / name):
+                file.flush()
 
     def close(self) -> None:
         """At the end."""
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            with naming(self.folder / name):
+                file.close()
 
 
 def iterate_batches(
@@ -177,8 +183,7 @@ def iterate_batches(
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """ESPnet's batches of the job from number `skip` on, moved to the device; logs progress."""
     todo = args.output_dir / "keys.todo"
-    todo.parent.mkdir(parents=True, exist_ok=True)
-    todo.write_text("".join(f"{key}\n" for batch in batches[skip:] for key in batch), "utf-8")
+    write_atomically(todo, "".join(f"{key}\n" for batch in batches[skip:] for key in batch))
     if skip:
         logging.info("%d of %d batches are done already", skip, len(batches))
     if skip == len(batches):
@@ -213,6 +218,23 @@ def iterate_batches(
     todo.unlink()
 
 
+def job_origin(args: argparse.Namespace) -> Origin:
+    """What the results of a job depend on, see `require_origin`.
+
+    Raises:
+        ValueError: a file is missing.
+    """
+    options = {k: v for k, v in vars(args).items() if k[0] != "_" and k not in _NOT_RESULTS}
+    files = {name: options[name] for name in ("train_config", "model_file")}
+    files |= {"utterances": args.key_file}
+    if options.get("prior_file") is not None:
+        files["prior_file"] = options["prior_file"]
+    for path, name, _ in options.pop("data_path_and_name_and_type"):
+        files[f"data {name}"] = Path(path)
+    files |= {f"file {path.name}": path for path in named_files(options)}
+    return origin_of(options, files)
+
+
 def run_batches(
     args: argparse.Namespace,
     train_args: argparse.Namespace,
@@ -226,8 +248,12 @@ def run_batches(
         names: files that get one line per utterance.
         process: takes utterance ids, ESPnet's batch on the device, and the files to write to.
         inference: whether the data may lack what only training needs (the text).
+
+    Raises:
+        ValueError: bad data, or the output folder holds results of another model or other options.
     """
     batches = in_batches(read_keys(args.key_file), args.batch_size)
+    require_origin(args.output_dir, job_origin(args), [*names, SKIPPED])
     tables = ResumableTables(args.output_dir, names, batches)
     for keys, batch in iterate_batches(args, train_args, batches, tables.finished, inference):
         process(keys, batch, tables)
@@ -242,14 +268,13 @@ def run_job(
 ) -> int:
     """A job's command line; returns 0, or 2 after a user error, which is logged in one line."""
     args = parser.parse_args(cmd)
-    try:
+
+    def work() -> None:
         start_logging(args)
         with torch.no_grad():
             job(args)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+
+    return report_user_errors(work)
 
 
 def in_batches(keys: Sequence[str], size: int) -> list[list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.decode_files import (
     CTM,
@@ -127,14 +128,13 @@ def decode_to_folder(args: argparse.Namespace) -> None:
     """Decode the utterances of a key file into ``args.output_dir``, resuming a killed run.
 
     Raises:
-        ValueError: bad options, files or models.
+        ValueError: bad options, files or models, or a folder with results of others.
     """
     model, train_args = load_model(args)
     job = DecodeJob(args, model, train_args)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    settings = yaml.safe_dump(search_settings(args), sort_keys=True)
-    (args.output_dir / SEARCH).write_text(settings, encoding="utf-8")
     run_batches(args, train_args, decode_names(args.nbest), job, inference=True)
+    settings = yaml.safe_dump(search_settings(args), sort_keys=True)
+    write_atomically(args.output_dir / SEARCH, settings)
     write_ctm(args.output_dir / WORD_TIMES, args.output_dir / CTM)
     speed = real_time(args.output_dir / TIMING)
     if speed is not None:

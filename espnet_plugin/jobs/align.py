@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_tokens
 from espnet_plugin.data.lexicon import numbered_word
@@ -74,9 +74,8 @@ def estimate_prior(args: argparse.Namespace) -> None:
     for _, batch in iterate_batches(args, train_args, batches):
         frames, lengths = encode(model, batch)
         prior.add(model.encoder_logits(frames).log_softmax(-1), lengths)
-    temporary = args.prior_file.with_name(args.prior_file.name + ".part")
-    temporary.write_text("".join(f"{value:.8f}\n" for value in prior.log_prior().tolist()), "utf-8")
-    os.replace(temporary, args.prior_file)
+    lines = [f"{value:.8f}\n" for value in prior.log_prior().tolist()]
+    write_atomically(args.prior_file, "".join(lines))
     logging.info("wrote the label prior to %s", args.prior_file)
 
 

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,12 +36,13 @@ from espnet_plugin.data.recordings import (
     Recording,
     Wanted,
     is_command,
+    is_written,
     prepare,
 )
 from espnet_plugin.models.text_cleaner import load_cleaner
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
-from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.fingerprint import Inputs, fingerprint
 
 CHANNEL_TABLE = "reco2file_and_channel"
 CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
@@ -88,6 +88,7 @@ def format_data(args: argparse.Namespace) -> bool:
     given = {name: getattr(args, name) for name in ("channel", "audio_format", "cleaner")}
     chosen = {key: value for key, value in given.items() if value not in (None, "", "flac")}
     mark = fingerprint({"fs": args.fs, "type": args.feats_type, **chosen}, inputs, [])
+    lists = Inputs(inputs)
     done = args.out_dir / "format.json"
     if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
         return False
@@ -100,6 +101,7 @@ def format_data(args: argparse.Namespace) -> bool:
         if path.name not in (scp, "segments", CHANNEL_TABLE):
             clean = load_cleaner(args.cleaner if path.name == "text" else None)
             _copy(path, args.out_dir / path.name, clean)
+    lists.require_unchanged("its formatting")
     write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
 
@@ -140,7 +142,7 @@ def _format_audio(args: argparse.Namespace) -> None:
             rates[found.rate] += 1
 
     if cut:
-        recordings = [r for r in recordings if any(not os.path.exists(c.target) for c in r.cuts)]
+        recordings = [r for r in recordings if any(not is_written(c.target) for c in r.cuts)]
     work = [(recording, wanted) for part in recordings for recording in _parts(part)]
     if work:
         work_through(prepare, work, args.nj, take, f"{args.data_dir.name}: recordings")

@@ -26,10 +26,10 @@ from espnet_plugin.corpora.kaldi_dir import write_data_dir
 from espnet_plugin.corpora.processes import work_through
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.kaldi_files import read_table, some
-from espnet_plugin.data.recordings import write_audio
+from espnet_plugin.data.recordings import is_written, write_audio
 from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
-from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.fingerprint import Inputs, fingerprint
 
 _FLAC_SHARE = 0.6  # of 16-bit samples; speech is usually smaller
 
@@ -81,6 +81,7 @@ def perturb_speed(args: argparse.Namespace) -> bool:
     done = args.out_dir / "format.json"
     if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
         return False
+    lists = Inputs(present)
     rows: dict[str, dict[str, str]] = {"wav.scp": {}, "text": {}, "utt2spk": {}}
     copies = []
     for factor in sorted(args.factors):
@@ -90,11 +91,12 @@ def perturb_speed(args: argparse.Namespace) -> bool:
             rows["wav.scp"][prefix + key] = target
             rows["text"][prefix + key] = text[key]
             rows["utt2spk"][prefix + key] = prefix + speakers[key]
-            if prefix and not os.path.exists(target):
+            if prefix and not is_written(target):
                 copies.append(Copy(source, target, factor, args.fs))
     _make(copies, args)
     utt2spk = rows.pop("utt2spk")
     write_data_dir(args.out_dir, utt2spk, rows)
+    lists.require_unchanged("the making of its copies")
     write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
 

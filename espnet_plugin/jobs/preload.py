@@ -28,8 +28,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from espnet_plugin.corpora.processes import die_with_parent
 from espnet_plugin.jobs import preload_client
-from espnet_plugin.pipeline.launch.process import die_with_parent
 
 #: What the programs need in common. No module of theirs: each runs as ``__main__``.
 MODULES = ("espnet_plugin.tasks.progressive", "espnet_plugin.search", "espnet_plugin.scoring")

@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.processes import die_with_parent
 from espnet_plugin.corpora.strict_parser import StrictParser
-from espnet_plugin.pipeline.launch.process import die_with_parent
+from espnet_plugin.pipeline.launch.process import killed_reason
 from espnet_plugin.pipeline.launch.programs import program_module
 
 
@@ -47,7 +48,16 @@ def run(spec: Mapping[str, Any]) -> list[str]:
             Path(command["done"]).touch()
         else:
             failed.append(str(command["log"]))
+            if os.WIFSIGNALED(status):
+                _note_signal(Path(command["log"]), os.WTERMSIG(status))
     return failed
+
+
+def _note_signal(log: Path, number: int) -> None:
+    """A process that a signal ended could not write so itself."""
+    with log.open("a", encoding="utf-8") as stream:
+        why = killed_reason(number)
+        stream.write(f"killed by signal {number}{why and ': '}{why}\n")
 
 
 def _fork(command: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.faults import naming
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_text import make_units, read_sentences, write_units
 from espnet_plugin.data.symbols import read_symbols
@@ -66,7 +67,7 @@ def estimate(text: Path, out: Path, order: int) -> None:
     train.add_arguments(parser)
     options = ["--ngram-order", str(order), "--text", str(text), "--lm", str(partial)]
     try:
-        with contextlib.redirect_stderr(sys.stderr):
+        with naming(out), contextlib.redirect_stderr(sys.stderr):
             train.run(parser.parse_args(options))
     except (ZeroDivisionError, ValueError, AssertionError) as error:
         raise ValueError(

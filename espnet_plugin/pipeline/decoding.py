@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from espnet_plugin.pipeline.pipeline import HEARTBEAT_SECONDS, Pipeline, move_as
 from espnet_plugin.pipeline.plan.config import read_yaml
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
 from espnet_plugin.pipeline.state.lock import RunLock
+from espnet_plugin.pipeline.state.products import damage
 from espnet_plugin.pipeline.state.progress import Throttle, clock
 from espnet_plugin.pipeline.state.state import PipelineState
 
@@ -90,7 +92,16 @@ def finished_stages(pipeline: Pipeline, wanted: Sequence[str] | None) -> list[st
             )
     if not done:
         raise ValueError(f"{pipeline.exp}: no stage has been trained yet")
-    return list(wanted) if wanted else done
+    chosen = list(wanted) if wanted else done
+    for name in chosen:
+        known = state.step(f"train:{name}").products
+        wrong = damage(pipeline.exp / name, (pipeline.stages[name].checkpoint,), known)
+        if wrong:
+            raise ValueError(
+                f"{pipeline.exp / name}: the stage was finished, and now {', '.join(wrong)}; bring "
+                "it back, or train once more with --rerun_stale true, which makes it again"
+            )
+    return chosen
 
 
 def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
@@ -115,9 +126,10 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
         throttle = Throttle(beat, HEARTBEAT_SECONDS, time.monotonic)
         try:
             run_jobs(jobs, pipeline.options.inference_nj, throttle, pipeline.show)
-        except (ValueError, ChildFailed) as error:
-            for decoding in pending:
-                state.end(decoding.name, "failed", str(error).splitlines()[0])
+        except (ValueError, ChildFailed, OSError) as error:
+            with contextlib.suppress(OSError):  # of a full disk: what it said first counts
+                for decoding in pending:
+                    state.end(decoding.name, "failed", str(error).splitlines()[0])
             raise
         for decoding in pending:
             _complete(pipeline, decoding)

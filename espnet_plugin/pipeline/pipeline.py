@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,10 +25,12 @@ from espnet_plugin.pipeline.plan.inputs import (
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage, build_steps
+from espnet_plugin.pipeline.state.fingerprint import Inputs
 from espnet_plugin.pipeline.state.freshness import fingerprints, staleness, upstream_times
 from espnet_plugin.pipeline.state.lock import RunLock
+from espnet_plugin.pipeline.state.products import damage, products_of, remove
 from espnet_plugin.pipeline.state.progress import Throttle, clock
-from espnet_plugin.pipeline.state.state import PipelineState
+from espnet_plugin.pipeline.state.state import PipelineState, StepState
 from espnet_plugin.pipeline.steps.data_jobs import (
     ALIGNMENT,
     NBEST,
@@ -90,6 +93,7 @@ class Pipeline:
         check_foreign_checkpoints(self.stages.values(), self.options)
         prints = self.fingerprints()
         with RunLock(self.exp):
+            self._inputs = Inputs(self._input_files())
             state = self.load_state()
             self._handle_stale(state, prints)
             state.invocation, state.package_version = self.invocation, __version__
@@ -98,6 +102,7 @@ class Pipeline:
             self._check_configs(state)
             for number, step in enumerate(self.steps, 1):
                 self._run_step(number, step, state, prints[step.name])
+                self._handle_stale(state, prints)  # a repaired step may have come out differently
                 if step.name == stop_after:
                     break
 
@@ -160,18 +165,21 @@ class Pipeline:
         folder = self.exp / step.folder
         title = f"[{number}/{len(self.steps)}] {step.name}"
         known = state.step(step.name)
+        finished: StepState | None = None
         if known.status == "done" and known.fingerprint == mark:
-            missing = [p for p in self.products(step) if not (folder / p).exists()]
-            if not missing:
+            wrong = damage(folder, self.products(step), known.products)
+            if not wrong:
                 self.show(f"{title}: done before ({clock(known.seconds)})")
                 if step.kind != "train":
                     judge_data(step, self.config, self.stages, self.options, self.show)
                 return
             if not self.options.rerun_stale:
                 raise ValueError(
-                    f"{folder}: {step.name} was finished, but {', '.join(missing)} is gone; bring "
-                    "it back or give --rerun_stale true to make it again"
+                    f"{folder}: {step.name} was finished, and now {', '.join(wrong)}; bring it "
+                    "back or give --rerun_stale true to make it again"
                 )
+            finished = known
+            remove(folder, self.products(step))
             state.reset(step.name)
         if known.fingerprint not in (None, mark):
             # Begun under another configuration, without results: its budget must not stay.
@@ -182,16 +190,28 @@ class Pipeline:
         beat = Throttle(lambda: state.beat(step.name), HEARTBEAT_SECONDS, time.monotonic)
         try:
             self._make(step, state, beat)
-        except (ValueError, ChildFailed) as error:
-            state.end(step.name, "failed", str(error).splitlines()[0])
+            self._inputs.require_unchanged(step.name)
+            products = products_of(folder, self.products(step))
+        except (ValueError, ChildFailed, OSError) as error:
+            with contextlib.suppress(OSError):  # of a full disk: what it said first counts
+                state.end(step.name, "failed", str(error).splitlines()[0])
             raise
         except BaseException:
             state.beat(step.name)
             raise
         if step.kind == "train":
             state.step(step.name).checkpoint = self.stages[step.folder].checkpoint
+        state.step(step.name).products = products
         state.end(step.name, "done")
+        if finished is not None and finished.products == products:
+            state.step(step.name).finished = finished.finished  # what was made from it holds
+            state.save()
         self.show(f"{title}: finished in {clock(state.step(step.name).seconds)}")
+
+    def _input_files(self) -> list[Path]:
+        """Lists that all steps read, as they have to stay until the last one."""
+        shapes = [path for part in ("train", "valid") for path in self.options.shape_files(part)]
+        return [*self.options.data_files(), *self.options.text_files(), *shapes]
 
     def products(self, step: Step) -> Sequence[str]:
         """Files without which a finished step cannot be used."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from espnet_plugin.corpora.atomic import write_bytes_atomically
 
 TRAIN, VALID, ACCENT, INK, FAINT = "#9db7d5", "#1f5fa8", "#d1642a", "#333333", "#d9d9d9"
 BANDS = ("#ffffff", "#f3f5f8")  # behind one stage and the next
@@ -24,6 +27,7 @@ def tidy(axes: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI, facecolor="white")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=_DPI, facecolor="white")
+    write_bytes_atomically(path, image.getvalue())
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.scoring.edit_distance import (
     DELETION,
     INSERTION,
@@ -37,10 +38,9 @@ def write_score_dir(
     Args:
         speakers: utterance to speaker; may lack some or all.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, side in (("ref.trn", references), ("hyp.trn", hypotheses)):
         lines = [f"{' '.join(side[key])}\t({_trn_id(key, speakers)})\n" for key in references]
-        (folder / name).write_text("".join(lines), encoding="utf-8")
+        write_atomically(folder / name, "".join(lines))
     parts = [_speaker_table(counts, speakers), "\n"]
     for key in references:
         parts.append(
@@ -48,7 +48,7 @@ def write_score_dir(
                 _trn_id(key, speakers), references[key], hypotheses[key], steps[key], counts[key]
             )
         )
-    (folder / "result.txt").write_text("".join(parts), encoding="utf-8")
+    write_atomically(folder / "result.txt", "".join(parts))
 
 
 def _trn_id(utterance: str, speakers: Mapping[str, str]) -> str:

@@ -30,6 +30,15 @@ def is_complete(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
+def is_undamaged(path: Path) -> bool:
+    """True if `path` is a whole torch file and all of its content is what was written; reads it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def model_file(epoch: int) -> str:
     """ESPnet's name of an epoch's model."""
     return f"{epoch}epoch.pth"
@@ -59,19 +68,30 @@ def recover(output_dir: Path, criteria: Iterable[Sequence[str]]) -> bool:
 
     Returns:
         True if the epoch is lost and has to be trained again.
+
+    Raises:
+        ValueError: the checkpoint was damaged at another time: more than this epoch is lost.
     """
     previous, current = output_dir / PREVIOUS, output_dir / CHECKPOINT
-    if is_complete(current):
+    if is_undamaged(current):
         if not previous.exists():
             return False  # no epoch was being saved
         if _link_last_epoch(output_dir, criteria):
             commit(output_dir)
             return False
-    if is_complete(previous):
+    if is_undamaged(previous):
         os.replace(previous, current)
         logging.warning("%s: the last epoch was cut off while being saved; redoing it", current)
         return True
     begun = current.exists() or previous.exists()
+    in_first_epoch = previous.exists() and previous.stat().st_size == 0
+    epochs = sum(is_complete(path) for path in output_dir.glob("*epoch.pth"))
+    if begun and epochs and not in_first_epoch:
+        raise ValueError(
+            f"{current}: cut off or damaged, not by a kill of this training; {epochs} finished "
+            "epochs lie beside it. Bring back a whole copy of it, then give the same command "
+            "again; or move the folder aside to train the stage anew"
+        )
     current.unlink(missing_ok=True)
     previous.unlink(missing_ok=True)
     if begun:

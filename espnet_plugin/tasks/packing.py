@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from espnet2.main_funcs.pack_funcs import pack
 
+from espnet_plugin.corpora.faults import naming
 from espnet_plugin.packages.contents import Contents
 from espnet_plugin.packages.package import META
 
@@ -65,7 +66,7 @@ def _place(content: Path | bytes, target: Path) -> None:
 
 
 def _normalise(source: Path, target: Path, contents: Contents, timestamp: float) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+    with naming(target), zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         meta = yaml.safe_load(old.read(META))
         meta["timestamp"] = timestamp
         meta["python"] = sys.version.split()[0]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from espnet2.train.trainer import Trainer
 
+from espnet_plugin.corpora.faults import saving
 from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.pipeline.state.reference_system import write_reference_step
@@ -48,7 +49,8 @@ class KillSafeTrainer(Trainer):
             checkpoints.recover(output_dir, options.best_model_criterion)
         if distributed.distributed:
             torch.distributed.barrier()  # the others read the checkpoint that rank 0 settles on
-        super().run(*args, **kwargs)
+        with saving(output_dir):
+            super().run(*args, **kwargs)
         if writes:
             checkpoints.commit(output_dir)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import astuple
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.processes import worker_pool
 from espnet_plugin.data.check.measure import Measurement, Request, measure, split_entry
 
 _CHUNK = 200
@@ -64,10 +64,9 @@ def _measure_parallel(
     measured: dict[str, Measurement],
     say: Callable[[int], None],
 ) -> None:
-    # spawn: the caller may have started torch's threads, which a fork does not survive
-    context = multiprocessing.get_context("spawn")
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
-    with ProcessPoolExecutor(nj, mp_context=context) as pool:
+    # spawn: the caller may have started torch's threads, which a fork does not survive
+    with worker_pool(nj, "spawn") as pool:
         futures = {pool.submit(measure, [requests[key] for key in c]): c for c in chunks}
         for future in as_completed(futures):
             measured.update(zip(futures[future], future.result(), strict=True))

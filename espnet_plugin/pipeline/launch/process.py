@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
+import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-# Loaded here, not in the child: between fork and exec as little as possible should happen.
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+from espnet_plugin.corpora.faults import AGAIN, remedy_of
+from espnet_plugin.corpora.processes import KILLED, die_with_parent
 
-
-def die_with_parent(parent: int) -> None:
-    """Called in a new child: the kernel will kill it when ``parent`` dies (Linux)."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above took effect
-            os._exit(1)
+#: A line of a log that says what went wrong.
+_COMPLAINT = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b|\bERROR\b|^killed by signal")
 
 
 class ChildFailed(RuntimeError):
@@ -32,7 +25,25 @@ class ChildFailed(RuntimeError):
         self.status = status
         self.log = log
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        super().__init__(f"{what}: {how}; the end of {log}:\n{last_lines(log)}")
+        tail = last_lines(log)
+        why = killed_reason(-status) if status < 0 else _reason(tail)
+        super().__init__(f"{what}: {how}{why and ': '}{why}; the end of {log}:\n{tail}")
+
+
+def killed_reason(number: int) -> str:
+    """What to think of a process that this signal ended; empty where there is nothing to say."""
+    if number != signal.SIGKILL:
+        return ""
+    return f"{KILLED}; give smaller batches or a smaller --nj, {AGAIN}"
+
+
+def _reason(tail: str) -> str:
+    """Why a program ended: its last word, and a remedy where that is known."""
+    lines = [line.strip() for line in tail.splitlines() if _COMPLAINT.search(line)]
+    if not lines:
+        return ""
+    remedy = remedy_of(lines[-1])
+    return f"{lines[-1]} ({remedy})" if remedy else lines[-1]
 
 
 def start(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.faults import saving
 from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.token_list import read_token_list
@@ -95,7 +96,8 @@ def stacked_start(source: Path, blocks: Sequence[int], target: Path) -> Path:
         raise ValueError(f"{source}: {error}") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".tmp")
-    torch.save(stacked, partial)
+    with saving(target.parent):
+        torch.save(stacked, partial)
     os.replace(partial, target)
     return target
 

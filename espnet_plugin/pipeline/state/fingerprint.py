@@ -90,6 +90,37 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+class Inputs:
+    """Files that must not change while something is made from them.
+
+    Raises:
+        ValueError: one is missing.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._seen = {path: (_stamp(path), hash_file(path)) for path in files}
+
+    def require_unchanged(self, doing: str) -> None:
+        """Content counts: a file that was written again as it was is the same.
+
+        Raises:
+            ValueError: one has changed meanwhile, or is gone.
+        """
+        for path, (stamp, content) in self._seen.items():
+            if not path.is_file() or (_stamp(path) != stamp and hash_file(path) != content):
+                raise ValueError(
+                    f"{path}: changed during {doing}, which may have read some of the old and some "
+                    "of the new; let the change come to its end, then give the same command again"
+                )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    if not path.is_file():
+        return None  # hash_file says so
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def fingerprint(settings: Mapping[str, Any], files: Iterable[Path], upstream: Iterable[str]) -> str:
     """One hash over settings, file contents and the fingerprints of earlier steps."""
     content = {

@@ -31,6 +31,7 @@ class StepState:
         spans: one of ``host``, ``seconds`` and ``reference_step_seconds`` (None: not measured) for
             every attempt, because attempts may run on different machines; see
             `espnet_plugin.pipeline.state.reference_system`.
+        products: of a finished step: its files as they were then, see `products_of`.
     """
 
     status: str = "todo"
@@ -45,6 +46,7 @@ class StepState:
     checkpoint: str | None = None
     inputs: dict[str, float | None] = field(default_factory=dict)
     spans: list[dict[str, Any]] = field(default_factory=list)
+    products: dict[str, list[int | str]] = field(default_factory=dict)
     attempts: int = 0
     pid: int | None = None
     host: str | None = None

@@ -20,7 +20,7 @@ from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, r
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.options import EVERY_STAGE, RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
-from espnet_plugin.pipeline.state.fingerprint import arguments_named, fingerprint
+from espnet_plugin.pipeline.state.fingerprint import Inputs, arguments_named, fingerprint
 from espnet_plugin.pipeline.state.lock import RunLock
 
 #: Options of a stage that shapes and statistics depend on.
@@ -47,9 +47,11 @@ def collect_stats(
         show(f"{folder}: statistics are up to date")
         return False
     with RunLock(folder):
+        lists = Inputs([*options.data_files(), *options.text_files()])
         done.unlink(missing_ok=True)
         _run_parts(config, options, _parts(mark, options), show, tick)
         _append_vocabulary(options)
+        lists.require_unchanged("the collection of statistics")
         write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
 

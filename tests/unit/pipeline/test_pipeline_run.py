@@ -130,10 +130,17 @@ def test_lost_product_is_reported(
     (corpus / "exp/t/align/valid.loss.ave.pth").unlink()
     assert train.main(arguments) == 2
     assert "valid.loss.ave.pth is gone" in caplog.text
-    assert train.main([*arguments, "--rerun_stale", "true"]) == 0
-    # remaking the aligner outdates what was made from the old one, though no option changed
-    assert train.main(arguments) == 2
-    assert "train:align was made again after it" in caplog.text
+    again = [*arguments, "--rerun_stale", "true"]
+    assert train.main(again) == 0
+    assert train.main(arguments) == 0, "what was made from the same model holds"
+    attempts = states(corpus)["train:viterbi"]["attempts"]
+    # another aligner outdates what was made from the old one, though no option changed
+    (corpus / "exp/t/align/checkpoint.pth").write_text('{"epoch": 2, "value": 5}')
+    (corpus / "exp/t/align/valid.loss.ave.pth").unlink()
+    assert train.main(again) == 0
+    assert states(corpus)["train:viterbi"]["attempts"] == attempts == 1
+    assert list((corpus / "exp/t").glob("viterbi.stale.*")), "trained anew"
+    assert train.main(arguments) == 0
 
 
 def test_failed_stage_keeps_its_message_and_is_tried_again(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
 
+from espnet_plugin.corpora.faults import explain
 from espnet_plugin.tasks import checkpoints, trainer
 from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
@@ -161,6 +164,60 @@ def test_models_of_a_former_training_are_not_taken_for_this_ones(tmp_path: Path)
     checkpoints.set_aside(tmp_path, 3)
     assert not (tmp_path / "3epoch.pth").exists()
     assert (tmp_path / "2epoch.pth").exists()
+
+
+def damaged_in_the_middle(path: Path) -> None:
+    """As a file system may leave it after a power failure: of full length, with a hole."""
+    content = bytearray(path.read_bytes())
+    middle = content.index(bytes("point", "ascii"))
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 40)
+
+
+@pytest.mark.parametrize("damage", [damaged_in_the_middle, cut_off])
+def test_a_checkpoint_damaged_between_two_runs_does_not_cost_the_finished_epochs(
+    tmp_path: Path, operations: Operations, damage: Callable[[Path], None]
+):
+    train(tmp_path / "whole")
+    folder = tmp_path / "copied"
+    shutil.copytree(tmp_path / "whole", folder, symlinks=True)
+    damage(folder / checkpoints.CHECKPOINT)
+    before = {path.name: path.read_bytes() for path in folder.glob("*epoch.pth")}
+    with pytest.raises(ValueError, match=r"checkpoint\.pth: cut off or damaged.*4 finished epochs"):
+        train(folder)
+    assert {path.name: path.read_bytes() for path in folder.glob("*epoch.pth")} == before
+    shutil.copy(tmp_path / "whole" / checkpoints.CHECKPOINT, folder)
+    train(folder)
+    assert results(folder) == results(tmp_path / "whole")
+
+
+def test_an_average_cut_off_is_made_again_from_the_epochs(tmp_path: Path, operations: Operations):
+    train(tmp_path)
+    whole = results(tmp_path)
+    cut_off((tmp_path / "valid.loss.ave.pth").resolve())
+    train(tmp_path)  # the stage is finished: nothing but the averaging is left to do
+    assert results(tmp_path) == whole
+
+
+def test_a_full_disk_while_saving_is_called_one(tmp_path: Path, operations: Operations):
+    """torch.save says no more than "unexpected pos"."""
+    train(tmp_path / "whole")
+    folder, size = tmp_path / "full", (tmp_path / "whole/checkpoint.pth").stat().st_size
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            train(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    message = explain(caught.value)
+    assert message is not None and message.startswith(f"{folder}: no file may be so large here")
+    train(folder)
+    assert results(folder) == results(tmp_path / "whole")
 
 
 def test_a_truncated_first_checkpoint_is_removed(tmp_path: Path):
