@@ -43,7 +43,9 @@ def explain(error: OSError) -> str | None:
 
 def remedy_of(complaint: str) -> str | None:
     """The remedy for an error that another program has told, as in ``No space left on device``."""
-    return next((text for code, text in REMEDIES.items() if os.strerror(code) in complaint), None)
+    found = [code for code in REMEDIES if os.strerror(code) in complaint]
+    # "Too many open files in system" has "Too many open files" in it
+    return REMEDIES[max(found, key=lambda code: len(os.strerror(code)))] if found else None
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
-from espnet_plugin.corpora.faults import AGAIN
+from espnet_plugin.corpora.faults import AGAIN, naming
 
 _SAY_EVERY = 30.0  # seconds
 _CHUNK = 16
@@ -44,18 +45,24 @@ def worker_pool(nj: int, start_method: str = "fork") -> Iterator[ProcessPoolExec
     Raises:
         ValueError: (on leaving) one of them was killed.
     """
-    pool = ProcessPoolExecutor(
-        max(1, nj),
-        mp_context=multiprocessing.get_context(start_method),
-        initializer=_become_worker,
-        initargs=(os.getpid(),),
-    )
+    others = set(multiprocessing.active_children())
+    with naming(Path("/dev/shm")):  # its semaphores are there
+        pool = ProcessPoolExecutor(
+            max(1, nj),
+            mp_context=multiprocessing.get_context(start_method),
+            initializer=_become_worker,
+            initargs=(os.getpid(),),
+        )
     try:
         yield pool
     except BrokenProcessPool as error:
         raise ValueError(
             f"a worker process was {KILLED}; give a smaller --nj or close other programs, {AGAIN}"
         ) from error
+    except BaseException:  # Ctrl-C must not wait for what is being worked on
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

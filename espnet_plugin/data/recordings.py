@@ -5,6 +5,7 @@ Shapes: T samples, C channels.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 
 from espnet_plugin.corpora.atomic import write_bytes_atomically
 from espnet_plugin.corpora.faults import explain
+from espnet_plugin.corpora.processes import die_with_parent
 
 #: Formats of the files made -> libsndfile's names.
 AUDIO_FORMATS = {"flac": "FLAC", "wav": "WAV"}
@@ -156,7 +158,11 @@ def opened(entry: str, scratch: Path) -> Iterator[Any]:
         bash = shutil.which("bash")
         shell = [bash, "-o", "pipefail", "-c"] if bash else ["sh", "-c"]
         done = subprocess.run(
-            [*shell, command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
+            [*shell, command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )
         said = done.stderr.decode(errors="replace").strip()[-_TAIL:]
         if done.returncode not in (0, _CUT_OFF):

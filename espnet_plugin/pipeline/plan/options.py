@@ -63,6 +63,23 @@ class RunOptions:
     force_nbest: bool = False
     imports: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """ESPnet's options are ``file,name,type`` and, of models, ``file:from:to``.
+
+        Raises:
+            ValueError: a folder's name would be cut in two.
+        """
+        for sign, paths in (
+            (",", (self.exp, self.train_data, self.valid_data)),
+            (":", (self.exp,)),
+        ):
+            for path in paths:
+                if sign in str(path):
+                    raise ValueError(
+                        f"{path}: ESPnet cuts options at {sign!r}, so that no folder may have one "
+                        "in its name; rename it, or give a symbolic link to it"
+                    )
+
     @property
     def scp(self) -> str:
         """Name of the speech list in a data folder."""
