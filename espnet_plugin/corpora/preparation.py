@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from espnet_plugin.corpora.faults import explain
+
 
 def run_preparation(prepare: Callable[[], None]) -> int:
     """Run a preparation, its messages with the time; returns the exit status of the program.
@@ -14,7 +16,10 @@ def run_preparation(prepare: Callable[[], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         prepare()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         logging.error("%s", error)
+        return 1
+    except OSError as error:
+        logging.error("%s", explain(error) or error)
         return 1
     return 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,42 @@ def test_a_temporary_folder_with_a_space_and_a_quote(recipe: Path) -> None:
     assert programs(calls) == ALL
     [given] = shlex.split(calls[-1][calls[-1].index("--python") + 1])
     assert given == calls[-1][0] and given.startswith(str(folder))
+
+
+def test_ctrl_c_ends_recipe_server_and_programs(recipe: Path) -> None:
+    """Sent to the whole group, as a terminal does; the server is in a group of its own."""
+    program = recipe / "program.py"
+    program.write_text(
+        "import sys, time\n"
+        "try:\n    open('begun', 'w').close(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('interrupted', file=sys.stderr); sys.exit(130)\n"
+    )
+    python = shlex.quote(sys.executable)
+    server = f'printf "#!/bin/sh\\nexec {python} program.py\\n" >"$folder/python"; '
+    server += 'chmod +x "$folder/python"; exec setsid sleep 60'
+    options = ["--train_set", "tr", "--valid_set", "dev", "--stage", "5", "--stop_stage", "6"]
+    process = subprocess.Popen(
+        ["bash", "progressive.sh", *options, "--python", str(recipe / "python")],
+        cwd=recipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "SERVER": server, "TMPDIR": str(recipe / "tmp"), "IMPORTS": "true"},
+        start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while not (recipe / "begun").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and said.splitlines() == ["interrupted"]
+    assert not list((recipe / "tmp").iterdir())
+    left = [path for path in Path("/proc").glob("[0-9]*") if is_in(path, recipe)]
+    assert left == []
+
+
+def is_in(process: Path, folder: Path) -> bool:
+    """Whether a living process has this current folder."""
+    try:
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return os.readlink(process / "cwd") == str(folder) and state != "Z"
+    except OSError:
+        return False

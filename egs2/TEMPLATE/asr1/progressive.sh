@@ -374,9 +374,11 @@ done
 
 # run NAME OPTIONS...: one of our programs
 run() {
-    local name=$1
+    local name=$1 status=0
     shift
-    "${launcher[@]}" -m espnet_plugin "${name}" "$@"
+    "${launcher[@]}" -m espnet_plugin "${name}" "$@" || status=$?
+    [ "${status}" -ne 130 ] || exit 130 # Ctrl-C; the program has said so
+    return "${status}"
 }
 
 # wanted N: whether step N is asked for

@@ -15,7 +15,7 @@ from espnet_plugin.corpora.faults import AGAIN, remedy_of
 from espnet_plugin.corpora.processes import KILLED, die_with_parent
 
 #: A line of a log that says what went wrong.
-_COMPLAINT = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b|\bERROR\b|^killed by signal")
+_COMPLAINT = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b|\bERROR\b|^killed by signal")
 
 
 class ChildFailed(RuntimeError):
@@ -39,7 +39,8 @@ def killed_reason(number: int) -> str:
 
 def _reason(tail: str) -> str:
     """Why a program ended: its last word, and a remedy where that is known."""
-    lines = [line.strip() for line in tail.splitlines() if _COMPLAINT.search(line)]
+    stripped = [line.strip() for line in tail.splitlines()]
+    lines = [line for line in stripped if _COMPLAINT.search(line)]
     if not lines:
         return ""
     remedy = remedy_of(lines[-1])

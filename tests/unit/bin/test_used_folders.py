@@ -10,6 +10,7 @@ import torch
 
 from espnet_plugin.data.nbest_lists import read_nbest
 from tests.decode_job import decode, make_job, refusal
+from tests.disk_faults import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,13 @@ def test_a_list_cut_within_its_last_line_is_no_list(job, tmp_path, caplog):
     assert not (tmp_path / "scales").exists()
     decode(options, tmp_path / "lists", "--nbest", 2, "--ilm_scale", 0.1)  # as the message says
     assert table.read_bytes() == whole and tune(given) == 0
+
+
+def test_a_full_disk_while_decoding_by_hand(job, tmp_path, caplog):
+    _, options = job
+    whole = decode(options, tmp_path / "whole", "--nbest", 2)
+    for room in (100, 600):
+        with full_disk(room):
+            said = refusal(caplog, options, tmp_path / "out", "--nbest", 2, "--batch_size", 2)
+        assert f"{tmp_path / 'out'}/" in said and "no file may be so large here" in said
+    assert decode(options, tmp_path / "out", "--nbest", 2) == whole

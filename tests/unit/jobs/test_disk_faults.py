@@ -6,6 +6,7 @@ leaves what an undisturbed run leaves.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import soundfile
 
 from espnet_plugin.bin.main import main
 from espnet_plugin.corpora.kaldi_dir import write_table
+from espnet_plugin.corpora.preparation import run_preparation
 from tests.disk_faults import full_disk, read_only
 
 WORDS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
@@ -163,6 +166,51 @@ def test_a_small_disk_of_its_own(place: Path) -> None:
     files = list(kept.rglob("*.flac"))
     assert len(files) == len(KEYS)
     assert all(len(soundfile.read(path)[0]) == 1600 for path in files)
+
+
+def test_names_that_are_too_long_for_a_disk(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = place / "data/train"
+    long = "s0-" + "ü" * 130  # 263 bytes
+    for name in ("segments", "text", "utt2spk"):
+        (data / name).write_text((data / name).read_text().replace("s0-u00", long))
+    assert main(FORMAT) == 2
+    [message] = errors(caplog)
+    assert long in message and "the name is too long for this disk (often 255 bytes)" in message
+    for name in ("segments", "text", "utt2spk"):
+        (data / name).write_text((data / name).read_text().replace(long, "s0-ü" + "u" * 200))
+    assert main(FORMAT) == 0
+
+
+@pytest.mark.parametrize("step", ["2 format", "2 perturb"])
+def test_lists_that_change_while_they_are_read(
+    place: Path, step: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = prepare(place, step)
+    text = place / ("data/train/text" if step == "2 format" else "org/train/text")
+    module = importlib.import_module(f"espnet_plugin.jobs.{command[0]}")
+    work = module.work_through
+
+    def changing(*arguments: Any) -> None:
+        work(*arguments)
+        text.write_text(text.read_text().replace("ONE", "TEN"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "work_through", changing)
+        assert main(command) == 2
+    [message] = errors(caplog)
+    assert f"{text.relative_to(place)}: changed during" in message
+    assert "let the change come to its end, then give the same command again" in message
+    assert main(command) == 0
+    assert "TEN" in (place / "out/text").read_text()
+    assert "ONE" not in (place / "out/text").read_text()
+
+
+def test_a_corpus_preparation_on_a_full_disk(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Step 1, as the recipes' local/data.py do it."""
+    with full_disk(0):
+        assert run_preparation(lambda: write_table(place / "data/new/text", {"u": "A"})) == 1
+    [message] = errors(caplog)
+    assert message.startswith(f"{place / 'data/new/text'}: no file may be so large here")
 
 
 def slow_commands(place: Path) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
+from espnet_plugin.corpora.faults import explain
 from espnet_plugin.packages.contents import Contents, collect
 from espnet_plugin.packages.portable import Places, replace_members
 from espnet_plugin.packages.sources import TrainedModel, stage_model
 from espnet_plugin.packages.subwords import portable_subwords
 from espnet_plugin.pipeline.state.state import PipelineState
+from tests.disk_faults import full_disk
 
 
 @pytest.mark.parametrize(
@@ -232,3 +234,17 @@ def test_subwords_without_paths(tmp_path: Path) -> None:
     assert isinstance(written, bytes)
     packed = yaml.safe_load(written)
     assert packed["bpemodel"] == "model/bpe.model"
+
+
+def test_a_full_disk_leaves_the_package_that_was_there(exp: Path, tmp_path: Path) -> None:
+    from espnet_plugin.tasks.packing import write_package
+
+    contents = collect(exp, "full_sum", stage_model(exp, "full_sum"), None)
+    target = tmp_path / "packed" / "model.zip"
+    write_package(contents, target)
+    before = target.read_bytes()
+    for room in (0, 600, len(before) - 10):
+        with full_disk(room), pytest.raises(OSError) as caught:
+            write_package(contents, target)
+        assert "no file may be so large here" in str(explain(caught.value))
+        assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]

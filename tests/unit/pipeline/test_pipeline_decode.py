@@ -12,6 +12,7 @@ from espnet_plugin.bin import train
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.nbest_lists import read_settings
 from espnet_plugin.jobs import decode_stages
+from tests.disk_faults import full_disk
 
 
 @pytest.fixture
@@ -161,3 +162,28 @@ def test_options_and_model_of_the_command_line(corpus: Path, options: list[str],
     assert decode_stages.main([*more, *other, "--inference_tag", "x"]) == 0
     assert decode_stages.main([*more, "--inference_tag", "x"]) == 2
     assert "decoded with another model" in caplog.text
+
+
+def test_a_model_that_was_cut_off_is_not_decoded_with(
+    corpus: Path, options: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = corpus / "exp/t/viterbi/valid.loss.ave.pth"
+    size = model.stat().st_size
+    model.write_bytes(model.read_bytes()[:-1])
+    assert decode_stages.main(options) == 2
+    assert f"{model.parent}: the stage was finished, and now {model.name} has {size - 1} bytes" in (
+        caplog.text
+    )
+    assert "train once more with --rerun_stale true, which makes it again" in caplog.text
+
+
+@pytest.mark.parametrize("room", [0, 40, 3000])
+def test_a_full_disk_while_decoding(
+    corpus: Path, options: list[str], caplog: pytest.LogCaptureFixture, room: int
+) -> None:
+    with full_disk(room):
+        assert decode_stages.main(options) in (1, 2)
+    assert "`ulimit -f`" in caplog.records[-1].getMessage()
+    assert decode_stages.main(options) == 0
+    keys = ["valid0", "valid1", "valid2"]
+    assert read_table(corpus / "exp/t/decode/viterbi_x/valid/text") == dict.fromkeys(keys, "A")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from espnet_plugin.jobs import run_many
 from espnet_plugin.pipeline.launch.job_backends import ProgressMeter
 from espnet_plugin.pipeline.launch.jobs import (
     Job,
@@ -142,3 +146,29 @@ def test_meter_estimates_and_is_quiet_when_nothing_moves(
     now[0] = 60
     meter()
     assert shown == ["nbest      21/41 utterances  ETA 1:00"]
+
+
+def test_a_killed_part_of_a_job_is_called_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot write so itself; the others' results stay."""
+
+    def module(name: str) -> SimpleNamespace:
+        def main(arguments: list[str]) -> int:
+            if arguments == ["2"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        return SimpleNamespace(main=main)
+
+    monkeypatch.setattr(run_many.importlib, "import_module", module)
+    names = [str(number) for number in (1, 2)]
+    places = {
+        n: {"log": str(tmp_path / f"log.{n}"), "done": str(tmp_path / f"done.{n}")} for n in names
+    }
+    commands = [{"program": "align", "arguments": [n], **places[n]} for n in names]
+    assert run_many.run({"parallel": 1, "commands": commands}) == [str(tmp_path / "log.2")]
+    assert (tmp_path / "done.1").exists() and not (tmp_path / "done.2").exists()
+    failed = ChildFailed("align", 1, tmp_path / "log.2")
+    assert str(failed).startswith("align: exit status 1: killed by signal 9: killed from outside")
+    assert "a smaller --nj, then give the same command again" in str(failed)

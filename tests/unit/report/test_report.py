@@ -10,8 +10,10 @@ import torch
 import yaml
 
 from espnet_plugin.bin import report
+from espnet_plugin.bin.main import main
 from espnet_plugin.report.epoch_stats import EpochStats, read_epochs
 from espnet_plugin.report.experiment import Alignment, Stage
+from tests.disk_faults import full_disk
 
 TOKENS = ["<blank>", "<unk>", "A", "B", "<space>", "<sos/eos>"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -174,3 +176,21 @@ def test_alignment_plot_shows_good_and_bad_utterances() -> None:
     assert names == ["A", "␣", "B"]
     assert [text.xy[0] for text in figure.axes[0].texts] == [1, 2, 3]
     assert alignment_plot(Alignment({"empty": [0]}, {}, {}, ()), 3) is None
+
+
+def test_a_full_disk_costs_no_report_that_was_there(
+    experiment: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert report.main(["--exp", str(experiment)]) == 0
+    folder = experiment / "report"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "report.md").write_text("an earlier report")
+    for room in (0, 5000):  # of a page, and of a figure, which is larger
+        with full_disk(room):
+            assert main(["report", "--exp", str(experiment)]) == 2
+        [message] = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        assert message.startswith(f"{folder}/") and "`ulimit -f`" in message
+    assert (folder / "report.md").read_text() == "an earlier report"
+    assert main(["report", "--exp", str(experiment)]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
