@@ -1,10 +1,11 @@
-"""Disks that are full or read-only, made up for the programs of one test."""
+"""Disks that are full or read-only, and Ctrl-C, made up for the programs of one test."""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,11 @@ def read_only(folder: Path) -> Iterator[None]:
         yield
     finally:
         _PROTECTED.remove(str(folder))
+
+
+def heed_ctrl_c() -> None:
+    """A ``preexec_fn``: what a shell starts in the background ignores SIGINT, tests as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.disk_faults import heed_ctrl_c
+
 TEMPLATE = Path(__file__).parents[2] / "egs2/TEMPLATE/asr1"
 #: Stands for Python: notes its arguments; as the server it does what SERVER says with its folder.
 STUB = """#!/bin/sh
@@ -132,7 +134,7 @@ def test_ctrl_c_ends_recipe_server_and_programs(recipe: Path) -> None:
         ["bash", "progressive.sh", *options, "--python", str(recipe / "python")],
         cwd=recipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "SERVER": server, "TMPDIR": str(recipe / "tmp"), "IMPORTS": "true"},
-        start_new_session=True,
+        start_new_session=True, preexec_fn=heed_ctrl_c,
     )  # fmt: skip
     end = time.monotonic() + 30
     while not (recipe / "begun").exists():

@@ -23,7 +23,7 @@ import soundfile
 from espnet_plugin.bin.main import main
 from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.corpora.preparation import run_preparation
-from tests.disk_faults import full_disk, read_only
+from tests.disk_faults import full_disk, heed_ctrl_c, read_only
 
 WORDS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
 KEYS = [f"s{n % 3}-u{n:02d}" for n in range(24)]
@@ -246,7 +246,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
 def test_no_worker_outlives_the_formatting(place: Path, number: signal.Signals) -> None:
     slow_commands(place)
     command = [sys.executable, "-m", "espnet_plugin", *FORMAT]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_ctrl_c
+    )
     wait_for(lambda: list((place / "out").rglob("*.flac")))
     process.send_signal(number)
     _, said = process.communicate(timeout=30)

@@ -22,7 +22,7 @@ from espnet_plugin.bin import status
 from espnet_plugin.bin.train import main as train
 from espnet_plugin.pipeline import pipeline
 from espnet_plugin.pipeline.launch import jobs
-from tests.disk_faults import full_disk, read_only
+from tests.disk_faults import full_disk, heed_ctrl_c, read_only
 from tests.unit.pipeline.helpers import expected_value, final_value, states
 
 STEPS = [
@@ -161,8 +161,9 @@ def test_no_child_outlives_the_pipeline(
     log = corpus / "train.out"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, env={**os.environ, "FAKE_PAUSE": "5"}
-        )
+            command, stdout=stream, stderr=stream, env={**os.environ, "FAKE_PAUSE": "5"},
+            preexec_fn=heed_ctrl_c,
+        )  # fmt: skip
     started = corpus / "exp/t/align/train.log"
     end = time.monotonic() + 60
     while not (started.exists() and "1/2epoch started" in started.read_text()):
