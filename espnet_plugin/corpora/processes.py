@@ -59,7 +59,7 @@ def worker_pool(nj: int, start_method: str = "fork") -> Iterator[ProcessPoolExec
         raise ValueError(
             f"a worker process was {KILLED}; give a smaller --nj or close other programs, {AGAIN}"
         ) from error
-    except BaseException:  # Ctrl-C must not wait for what is being worked on
+    except (KeyboardInterrupt, SystemExit):  # must not wait for what is being worked on
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise

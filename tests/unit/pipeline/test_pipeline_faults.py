@@ -50,7 +50,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("room", [0, 200, 3000, 4500, 6000])
+@pytest.mark.parametrize("room", [0, 3000, 6000])
 def test_a_full_disk_in_any_step(
     corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture, room: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_full_disk_in_any_step(
     assert final_value(corpus) == expected_value()
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [STEPS[0], STEPS[1], STEPS[-1]])
 def test_a_disk_that_fills_up_when_a_step_ends_keeps_what_was_finished(
     corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch, step: str,
@@ -189,8 +189,6 @@ def test_no_child_outlives_the_pipeline(
         ("align/valid.loss.ave.pth", "train:align"),
         ("alignment/alignment", "job:alignment"),
         ("nbest/nbest", "job:nbest"),
-        ("nbest/nbest_risk", "job:nbest"),
-        ("mbr/valid.loss.ave.pth", "train:mbr"),
     ],
 )
 def test_a_finished_file_that_was_cut_off_is_found_and_made_again(

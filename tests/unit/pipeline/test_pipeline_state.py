@@ -70,24 +70,36 @@ def test_unreadable_state_is_refused(tmp_path: Path, text: str) -> None:
         PipelineState.load(path)
 
 
+HOLDER = """
+import errno, fcntl, sys, time
+from pathlib import Path
+from espnet_plugin.pipeline.state.lock import RunLock
+
+def unsupported(descriptor, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+if sys.argv[2] == "unsupported":
+    fcntl.flock = unsupported
+with RunLock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def refused_until_killed(folder: Path, locks: str) -> int:
+    """Another process holds the lock, and is killed; its id."""
+    command = [sys.executable, "-c", HOLDER, str(folder), locks]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"locked\n"
+        assert is_locked(folder)
+        with pytest.raises(ValueError, match=f"pid {process.pid} on .*remove"), RunLock(folder):
+            pass
+        process.kill()
+    return process.pid
+
+
 def test_lock_is_exclusive_and_dies_with_its_process(tmp_path: Path) -> None:
-    program = (
-        "import sys, time; from pathlib import Path\n"
-        "from espnet_plugin.pipeline.state.lock import RunLock\n"
-        "with RunLock(Path(sys.argv[1])):\n"
-        "    print('locked', flush=True); time.sleep(60)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    assert is_locked(tmp_path)
-    with pytest.raises(ValueError, match=f"pid {process.pid}"), RunLock(tmp_path):
-        pass
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    refused_until_killed(tmp_path, "supported")
     assert not is_locked(tmp_path)
     with RunLock(tmp_path):
         assert is_locked(tmp_path)
@@ -107,44 +119,20 @@ def test_a_lock_left_by_a_crash_whose_process_id_lives_on(
     assert not (tmp_path / RUNNER).exists()
 
 
-HOLDER = """
-import errno, fcntl, os, sys, time
-from pathlib import Path
-from espnet_plugin.pipeline.state.lock import RunLock
-
-def unsupported(descriptor, operation):
-    raise OSError(errno.ENOLCK, "No locks available")
-
-fcntl.flock = unsupported
-with RunLock(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-
 def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mark takes the lock's place; a reused process id does not pass for its holder."""
 
     def unsupported(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"locked\n"
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    pid = refused_until_killed(tmp_path, "unsupported")
+    mark = (tmp_path / MARK).read_text()
+    assert mark.startswith(f"{pid}\n")
+    (tmp_path / MARK).write_text(mark.replace(str(pid), str(os.getpid()), 1))
+    with RunLock(tmp_path):
         assert is_locked(tmp_path)
-        with pytest.raises(ValueError, match=f"pid {process.pid} on .*mark"), RunLock(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        mark = (tmp_path / MARK).read_text()
-        assert mark.startswith(f"{process.pid}\n")
-        (tmp_path / MARK).write_text(mark.replace(str(process.pid), str(os.getpid()), 1))
-        with RunLock(tmp_path):
-            assert is_locked(tmp_path)
-        assert not is_locked(tmp_path)
+    assert not is_locked(tmp_path)
 
 
 def test_fingerprints_see_content_not_time(tmp_path: Path) -> None:
