@@ -168,12 +168,22 @@ def become(wanted: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.path[0] = wanted["folder"]
+    search_also(os.environ.get("PYTHONPATH", ""))
     sys.argv = wanted["arguments"]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if "torch" in sys.modules:
         fresh_state()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     sys.exit()
+
+
+def search_also(python_path: str) -> None:
+    """Find modules where the client's PYTHONPATH says, after its folder, as its own Python would.
+
+    The server's own Python was told of the folders that it was started with.
+    """
+    given = python_path.split(os.pathsep)
+    sys.path[1:1] = [folder for folder in given if folder and folder not in sys.path]
 
 
 def fresh_state() -> None:
