@@ -6,6 +6,7 @@ Shape legend: B batch, T encoder frames, S labels, D encoder size, N hypotheses,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -64,6 +65,8 @@ class Batch:
         nbest: the batch's N-best lists, or None.
         graph: all pronunciation variants of the words, or None.
         utt_ids: names, for messages.
+        data: what else the criterion needs, `<name>` and `<name>_lengths` as the data loader pads
+            them.
     """
 
     encoder: EncoderOutput
@@ -78,3 +81,4 @@ class Batch:
     row_labels: Tensor | None = None
     nbest: NBest | None = None
     graph: LabelGraph | None = None
+    data: Mapping[str, Tensor] = field(default_factory=dict)

@@ -5,6 +5,7 @@ Shape legend: B batch, T' feature frames, T encoder frames, S labels, V vocabula
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,10 +28,13 @@ from espnet_plugin.nn.chunking import Subsampling
 from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
 from espnet_plugin.nn.prediction import PredictionNetwork
+from espnet_plugin.pipeline.plan.losses import BUILT_IN
 from espnet_plugin.search.beam.greedy import greedy_search
 from espnet_plugin.search.hypothesis import Hypothesis
 
 TOPOLOGIES = ("monotonic", "rnnt")
+#: Data that a batch has fields of their own for.
+OUR_DATA = frozenset(name for loss in BUILT_IN.values() for name in loss.every_need)
 
 
 def _check_parts(topology: str, decoder: Any) -> None:
@@ -273,6 +277,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             summed = "variants" in self.criterion.needs
             graph = batch_graph(kwargs["variants"], kwargs["variants_lengths"]) if summed else None
             batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest, graph=graph)
+        batch = replace(batch, data=self._own_data(kwargs))
         loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
             stats.update(self._validation_errors(batch, weight))
@@ -281,6 +286,11 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             (loss, stats, weight.to(loss.device)), loss.device
         )
         return result
+
+    def _own_data(self, data: dict[str, Any]) -> dict[str, Tensor]:
+        """What the criterion needs and none of ours does."""
+        names = [name for name in self.criterion.needs if name not in OUR_DATA]
+        return {key: data[key] for name in names for key in (name, f"{name}_lengths")}
 
     def masks_windows(self) -> bool:
         """Whether SpecAugment comes after the cut into windows."""

@@ -138,16 +138,21 @@ def _what(facts: Facts) -> str:
 def _use(facts: Facts, options: CardOptions) -> str:
     given = f"samples at {facts.rate} Hz" if facts.takes_audio else "features [frames, dimension]"
     name = "speech" if facts.takes_audio else "features"
+    modules = f", imports={list(facts.imports)}" if facts.imports else ""
     python = f"""```python
 from espnet_plugin.inference.speech2text import Speech2Text
-recognise = Speech2Text.from_pretrained("{options.repo}")
+recognise = Speech2Text.from_pretrained("{options.repo}"{modules})
 text, tokens, token_ids, hypothesis = recognise({name})[0]  # {given}
 ```"""
     parts = ["With ESPnet and its plug-in espnet-progressive installed:", python]
+    if facts.imports:
+        names = ", ".join(f"`{name}`" for name in facts.imports)
+        parts.insert(0, f"Needs the Python module {names} of another package, installed as well.")
+    named = "".join(f" --imports {name}" for name in facts.imports)
     if facts.takes_audio:
         parts.append(
             "Audio files of any length into text, captions or CTM:\n\n```sh\n"
-            f"espnet-progressive transcribe --model {options.repo} talk.wav\n```"
+            f"espnet-progressive transcribe --model {options.repo}{named} talk.wav\n```"
         )
     if facts.topology == "rnnt":
         parts.append(

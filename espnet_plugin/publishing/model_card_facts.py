@@ -63,6 +63,7 @@ class Facts:
         environment: versions, as RESULTS.md lists them.
         parameters: numbers that training learned.
         results: path of RESULTS.md within the package; empty if there is none.
+        imports: modules of other packages that the model needs.
     """
 
     stage: str | None
@@ -73,6 +74,7 @@ class Facts:
     environment: Mapping[str, str] = field(default_factory=dict)
     parameters: int = 0
     results: str = ""
+    imports: tuple[str, ...] = ()
 
     @property
     def takes_audio(self) -> bool:
@@ -125,6 +127,7 @@ def read_facts(package: Package) -> Facts:
         environment=dict(re.findall(r"^- ([\w -]+): `([^`]+)`$", text, re.MULTILINE)),
         parameters=_parameters(package.model_file),
         results=results.relative_to(package.root).as_posix() if results else "",
+        imports=package.imports,
     )
 
 

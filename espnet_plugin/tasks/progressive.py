@@ -23,7 +23,7 @@ from espnet_plugin.models.preprocessor import LexiconPreprocessor
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.packages.imports import import_modules, module_names
-from espnet_plugin.pipeline.plan.losses import find_loss, loss_names
+from espnet_plugin.pipeline.plan.losses import data_names, find_loss, loss_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
 from espnet_plugin.tasks.frame_limit import limited_shapes
@@ -116,9 +116,9 @@ class ProgressiveASRTask(ASRTask):
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
-        """ESPnet's and what the viterbi and mbr stages need."""
+        """ESPnet's and what the registered losses need."""
         names: tuple[str, ...] = super().optional_data_names(train, inference)
-        return (*names, "alignment", "nbest", "nbest_lm", "nbest_risk")
+        return (*names, *data_names())
 
     @classmethod
     def build_iter_options(cls, args: argparse.Namespace, *others: Any, **kwargs: Any) -> Any:
@@ -222,5 +222,8 @@ def named_imports(cmd: Sequence[str]) -> tuple[str, ...]:
 
 def build_criterion(args: argparse.Namespace) -> Criterion:
     """The criterion of `--loss` and `--loss_conf` (full_sum for configurations without one)."""
-    criterion = loss_choices.get_class(getattr(args, "loss", None) or "full_sum")
-    return criterion(**(getattr(args, "loss_conf", None) or {}))
+    name = getattr(args, "loss", None) or "full_sum"
+    options = getattr(args, "loss_conf", None) or {}
+    criterion = loss_choices.get_class(name)(**options)
+    criterion.needs = find_loss(name).needs_with(options)
+    return criterion

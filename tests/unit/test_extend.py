@@ -81,7 +81,11 @@ def test_classes_of_this_package_say_what_the_plan_knows_of_them() -> None:
         found: Any = loss.load()
         assert found.needs == loss.needs and found.searches_encoder == loss.searches_encoder, name
         assert dict(found.option_needs) == dict(loss.option_needs), name
-    assert criteria.CTCCriterion(variants=True).needs == ("variants",)
+    from espnet_plugin.tasks.progressive import build_criterion
+
+    options = {"variants": True}
+    built = build_criterion(argparse.Namespace(loss="ctc", loss_conf=options))
+    assert built.needs == ("variants",) and criteria.CTCCriterion.needs == ()
 
 
 def test_the_plan_reads_a_losss_needs_off_its_class() -> None:
@@ -208,3 +212,31 @@ def test_a_stage_scheduler_without_the_decorator() -> None:
         assert [stage.name for stage in plan({"full_sum": {}}, "only_last")] == ["full_sum"]
     finally:
         del stage_scheduler_classes["only_last"]
+
+
+class BySpeaker(criteria.FullSumCriterion):
+    """A loss that needs data of its own, with an option."""
+
+    option_needs = {"speakers": ("speaker",)}  # noqa: RUF012
+
+    def __init__(self, speakers: bool = False) -> None:
+        super().__init__()
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        loss, stats, weight = super().__call__(model, batch)
+        return loss + batch.data["speaker"].float().mean(), stats, weight
+
+
+def test_a_loss_with_data_of_its_own() -> None:
+    from espnet_plugin.tasks.progressive import ProgressiveASRTask
+    from tests.unit.models.test_progressive import build, data
+
+    assert "speaker" not in ProgressiveASRTask.optional_data_names()
+    register_loss("by_speaker", BySpeaker)
+    assert "speaker" in ProgressiveASRTask.optional_data_names()
+    assert plan({"mine": {"loss": "by_speaker"}})[0].needs is None, "the pipeline makes none of it"
+    model, plain = build("by_speaker", {"speakers": True}), build()
+    speaker = {"speaker": torch.tensor([[3], [5]]), "speaker_lengths": torch.tensor([1, 1])}
+    torch.testing.assert_close(model(**data(), **speaker)[0], plain(**data())[0] + 4.0)
+    with pytest.raises(ValueError, match="needs the data 'speaker'"):
+        model(**data())

@@ -65,9 +65,9 @@ class Criterion(ABC):
     """Maps a batch after the encoder to a scalar loss and logged statistics.
 
     Attributes:
-        needs: names of the additional data a training batch must bring; what the pipeline makes
-            (an alignment, N-best lists) follows from the class's.
-        option_needs: option of the constructor -> names needed as well where it is set.
+        needs: names of the additional data a training batch must bring; the pipeline makes
+            alignments and N-best lists. The task adds those of the options to an instance's.
+        option_needs: option of the constructor -> names needed as well where it is given.
         chunking: how the model cuts training utterances before the encoder, or None.
         searches_encoder: True when greedy decoding should read the encoder's output layer
             instead of the joint network, because only that is trained.

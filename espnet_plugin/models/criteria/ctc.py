@@ -45,7 +45,6 @@ class CTCCriterion(Criterion):
             raise ValueError(f"intermediate_scale must be >= 0, got {intermediate_scale}")
         if variants and topology != "monotonic":
             raise ValueError("loss_conf.variants needs topology: monotonic")
-        self.needs = BUILT_IN["ctc"].needs_with({"variants": variants})
         self.topology = topology
         self.intermediate_scale = intermediate_scale
 

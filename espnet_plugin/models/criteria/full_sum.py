@@ -86,7 +86,6 @@ class FullSumCriterion(Criterion):
         self.regularisers = {"fastemit_lambda": fastemit_lambda, "delay_penalty": delay_penalty}
         FullSumOptions(fastemit_lambda=fastemit_lambda, delay_penalty=delay_penalty)
         self._check_backend()
-        self.needs = BUILT_IN["full_sum"].needs_with({"band": self.band})
 
     def _check_backend(self) -> None:
         wanted = [name for name, value in self.regularisers.items() if value]

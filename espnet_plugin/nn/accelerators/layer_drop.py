@@ -38,8 +38,6 @@ class LayerDrop(Accelerator):
         ValueError: for other values.
     """
 
-    losses = ("ctc", "viterbi", "full_sum", "mbr")
-
     def __init__(self, theta: float = 0.5, warm: float = 100.0, first: int = 1) -> None:
         if not 0.0 < theta <= 1.0:
             raise ValueError(f"theta is a probability, above 0 and at most 1; got {theta}")

@@ -40,6 +40,11 @@ class Loss:
         more = [data for name, data in self.option_needs.items() if options.get(name)]
         return tuple(dict.fromkeys([*self.needs, *(name for data in more for name in data)]))
 
+    @property
+    def every_need(self) -> tuple[str, ...]:
+        """All data needed with any options."""
+        return self.needs_with(dict.fromkeys(self.option_needs, True))
+
     def load(self) -> type:
         """The class."""
         if isinstance(self.place, type):
@@ -95,6 +100,11 @@ def register_loss(name: str, criterion: type) -> None:
 def loss_names() -> tuple[str, ...]:
     """All registered losses, this package's first."""
     return tuple(_losses)
+
+
+def data_names() -> tuple[str, ...]:
+    """All data that a registered loss may need besides speech and text."""
+    return tuple(dict.fromkeys(name for loss in _losses.values() for name in loss.every_need))
 
 
 def find_loss(name: str) -> Loss:

@@ -145,6 +145,17 @@ def test_standard_topology_names_espnets_own_class(tmp_path: Path) -> None:
     assert "pipeline.png" not in card
 
 
+def test_a_model_with_parts_of_another_package_says_how_to_import_them(tmp_path: Path) -> None:
+    package = make_package(tmp_path)
+    meta = yaml.safe_load((tmp_path / "meta.yaml").read_text())
+    meta["espnet_progressive"]["imports"] = ["mylab", "mylab.enc"]
+    (tmp_path / "meta.yaml").write_text(yaml.safe_dump(meta))
+    card = model_card(read_facts(read_package(package.root)), OPTIONS, figure=False)
+    assert "Needs the Python module `mylab`, `mylab.enc` of another package" in card
+    assert "from_pretrained(\"owner/tiny-en\", imports=['mylab', 'mylab.enc'])" in card
+    assert "--model owner/tiny-en --imports mylab --imports mylab.enc talk.wav" in card
+
+
 def test_a_model_of_extracted_features_promises_no_transcription(tmp_path: Path) -> None:
     card = model_card(read_facts(make_package(tmp_path, input_size=39)), OPTIONS, figure=False)
     assert "extracted features, not audio" in card and "transcribe" not in card
