@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.packages.imports import add_imports_option
 from espnet_plugin.pipeline.launch.console import report_user_errors
 
 
@@ -27,6 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--format", choices=("onnx",), default="onnx", help="(%(default)s)")
     add("--opset", type=int, default=17, help="version of ONNX's operators (%(default)s)")
     add("--no_int8", action="store_true", help="no files with int8 weights")
+    add_imports_option(parser)
     add(
         "--any_features",
         action="store_true",
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_plugin.inference.speech2text import Speech2Text
 
     options = ExportOptions(args.opset, not args.no_int8, args.any_features)
-    model = Speech2Text.from_pretrained(args.model, search="greedy")
+    model = Speech2Text.from_pretrained(args.model, imports=args.imports, search="greedy")
     for path in export_onnx(model.asr_model, model.asr_train_args, args.folder, options):
         print(f"{path.stat().st_size:>12,} {path}")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.packages.imports import add_imports_option
 
 if TYPE_CHECKING:
     from espnet_plugin.transcription.files import Source
@@ -40,13 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="packed zip file or its folder, Hub id (owner/name@revision), or the folder of an "
         "experiment or a train stage",
     )
-    add(
-        "--imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of another package that the model needs (may be given again)",
-    )
+    add_imports_option(parser)
     add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
     add(
         "--format",

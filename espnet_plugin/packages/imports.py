@@ -7,6 +7,7 @@ from a stranger, so the names in it import nothing: whoever uses it has to name 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -70,6 +71,17 @@ def require_imported(names: Sequence[str], source: str) -> None:
             f"trust that package, name it: --imports {' '.join(lacking)}, or in Python import "
             f"{', '.join(lacking)}"
         )
+
+
+def add_imports_option(parser: argparse.ArgumentParser) -> None:
+    """``--imports MODULE``, one at a time, as names of files may follow it."""
+    parser.add_argument(
+        "--imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of another package that the model needs (may be given again)",
+    )
 
 
 def _is_module_name(name: Any) -> bool:
