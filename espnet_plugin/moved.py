@@ -70,6 +70,20 @@ NEW_NAMES = {
 } | _RENAMED
 
 
+class _KeepsNames(ModuleType):
+    """A package in which an import under an old name replaces nothing of the same name.
+
+    The import system makes every module an attribute of its parent: `search.lexicon_search`, a
+    function, would become the module of that name, and `pipeline.state` what is `stages.state`.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        own = f"{self.__name__}.{name}"
+        if name in vars(self) and isinstance(value, ModuleType) and value.__name__ != own:
+            return
+        super().__setattr__(name, value)
+
+
 class _AliasLoader(importlib.abc.InspectLoader):
     """Loads a module by giving the one of the new name."""
 
@@ -83,7 +97,12 @@ class _AliasLoader(importlib.abc.InspectLoader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        parent, _, child = module.__spec__.name.rpartition(".")
         module.__spec__ = self._spec  # the import system has put the old name's there
+        package = sys.modules[parent]
+        if child in vars(package):
+            package.__class__ = _KeepsNames
 
     def get_code(self, fullname: str) -> CodeType | None:
         """What ``python -m`` runs."""

@@ -45,6 +45,26 @@ def test_names_that_were_modules_and_are_packages_keep_their_contents() -> None:
     assert callable(register_stage_scheduler)
 
 
+def test_an_old_name_replaces_nothing_of_the_same_name() -> None:
+    """In a process of its own, since imports happen once."""
+    code = (
+        "import espnet_plugin.search, espnet_plugin.pipeline.state.lock\n"
+        "import espnet_plugin.search.lexicon_search, espnet_plugin.search.forced_align\n"
+        "import espnet_plugin.stages.state, espnet_plugin.stages.plan\n"
+        "from espnet_plugin import pipeline, search, stages\n"
+        "assert stages is pipeline and callable(search.lexicon_search)\n"
+        "assert callable(search.forced_align) and callable(search.alignment_quality)\n"
+        "assert pipeline.state.__name__ == 'espnet_plugin.pipeline.state'\n"
+        "assert pipeline.plan.__name__ == 'espnet_plugin.pipeline.plan'\n"
+        "from espnet_plugin.stages import plan, state\n"
+        "assert plan.TrainStage and state.PipelineState\n"
+        "from espnet_plugin.stages.plan import PARTS, TrainStage\n"
+        "assert TrainStage is plan.TrainStage and PARTS\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_unknown_name_stays_unknown() -> None:
     with pytest.raises(ModuleNotFoundError, match="nothing"):
         importlib.import_module("espnet_plugin.bin.nothing")
