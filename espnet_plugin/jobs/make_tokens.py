@@ -85,6 +85,7 @@ def make_tokens(args: argparse.Namespace) -> Path:
         folder, tokens = args.out_dir / "char", character_tokens(texts, symbols)
     elif args.token_type == "bpe":
         folder = args.out_dir / f"bpe_{args.bpemode}{args.nbpe}"
+        _warn_of_spaces(args, texts)
         pieces = tuple(dict.fromkeys([*symbols, *symbols_option(args.bpe_nlsyms)]))
         given = (pieces, args.bpe_char_cover, args.bpe_input_sentence_size)
         tokens = train_bpe(texts, Subwords(args.nbpe, args.bpemode, *given), folder)
@@ -103,6 +104,17 @@ def make_tokens(args: argparse.Namespace) -> Path:
     write_token_list(folder / "tokens.txt", tokens)
     written: Path = folder / "tokens.txt"
     return written
+
+
+def _warn_of_spaces(args: argparse.Namespace, texts: Sequence[str]) -> None:
+    """Sentencepiece's normalisation makes plain spaces of no-break and ideographic ones."""
+    odd = [text for text in texts if text.split() != fields(text)]
+    if odd:
+        logging.warning(
+            "%s: no-break or other foreign spaces in %d transcripts, first %r: sentencepiece takes "
+            "them for word boundaries, the WER does not; replace them by plain spaces",
+            " ".join(map(str, args.text)), len(odd), odd[0][:60],
+        )  # fmt: skip
 
 
 def _complete_lexicon(args: argparse.Namespace, symbols: Sequence[str], words: set[str]) -> Lexicon:

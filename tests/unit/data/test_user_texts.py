@@ -90,7 +90,9 @@ def test_headers_padded_with_spaces_and_no_blank_line_before_the_end(tmp_path: P
     assert read_arpa_ngrams(odd) == read_arpa_ngrams(plain)
 
 
-def test_a_no_break_space_is_part_of_its_word(tmp_path: Path) -> None:
+def test_a_no_break_space_is_part_of_its_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     word = f"10{NO_BREAK}000"
     data, decoded = tmp_path / "data", tmp_path / "decoded"
     for folder, text in ((data, f"u1 {word} YEN"), (decoded, f"u1 {word} PEN")):
@@ -102,5 +104,8 @@ def test_a_no_break_space_is_part_of_its_word(tmp_path: Path) -> None:
     assert make_tokens.main(["--token_type", "char", *given]) == 0
     tokens = read_token_list(tmp_path / "lists/char/tokens.txt")
     assert NO_BREAK in tokens and "" not in tokens
+    bpe = ["--token_type", "bpe", "--nbpe", "14", "--bpemode", "bpe"]
+    assert make_tokens.main([*bpe, *given]) == 0
+    assert "foreign spaces in 1 transcripts, first '10\\xa0000 YEN'" in caplog.text
     (counts,) = score_set(data, decoded)["WER"].values()
     assert (counts.correct, counts.substitutions, counts.deletions) == (1, 1, 0)
