@@ -28,7 +28,7 @@ from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
 from espnet_plugin.pipeline.launch.process import ChildFailed
 from espnet_plugin.pipeline.pipeline import HEARTBEAT_SECONDS, Pipeline, move_aside
 from espnet_plugin.pipeline.plan.config import read_yaml
-from espnet_plugin.pipeline.state.fingerprint import fingerprint
+from espnet_plugin.pipeline.state.fingerprint import Inputs, fingerprint
 from espnet_plugin.pipeline.state.lock import RunLock
 from espnet_plugin.pipeline.state.products import damage
 from espnet_plugin.pipeline.state.progress import Throttle, clock
@@ -124,8 +124,10 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
         jobs = [_job(pipeline, decoding) for decoding in pending]
         begun = time.monotonic()
         throttle = Throttle(beat, HEARTBEAT_SECONDS, time.monotonic)
+        lists = Inputs(dict.fromkeys(d.data / pipeline.options.scp for d in pending))
         try:
             run_jobs(jobs, pipeline.options.inference_nj, throttle, pipeline.show)
+            lists.require_unchanged("its decoding")
         except (ValueError, ChildFailed, OSError) as error:
             with contextlib.suppress(OSError):  # of a full disk: what it said first counts
                 for decoding in pending:

@@ -26,6 +26,7 @@ from espnet_plugin.pipeline.state.fingerprint import (
     relevant_options,
 )
 from espnet_plugin.pipeline.state.lock import RunLock
+from espnet_plugin.pipeline.state.products import damage, products_of
 from espnet_plugin.pipeline.state.progress import LogTail, epoch_line
 
 #: What ESPnet leaves of a finished training: its average of the best epochs.
@@ -101,16 +102,20 @@ def train_lm(training: LmTraining, show: Callable[[str], None]) -> bool:
             f"{folder}: holds a language model of other text, tokens or options; move it away, or "
             "give another folder with --lm_exp"
         )
-    if known.get("done") and (folder / PRODUCT).is_file():
-        show(f"{folder}: trained before")
-        return False
+    if known.get("done"):
+        wrong = damage(folder, (PRODUCT,), known.get("products", {}))
+        if not wrong:
+            show(f"{folder}: trained before")
+            return False
+        show(f"{folder}: trained before, and now {wrong[0]}: averaged once more")
     with RunLock(folder):
         write_atomically(note, json.dumps({"made_from": mark}) + "\n")
         _write_texts(training)
         if not (folder / "stats" / "done").is_file():
             _collect_stats(training)
         _train(training, show)
-        write_atomically(note, json.dumps({"made_from": mark, "done": True}) + "\n")
+        done = {"made_from": mark, "done": True, "products": products_of(folder, (PRODUCT,))}
+        write_atomically(note, json.dumps(done) + "\n")
     return True
 
 

@@ -161,6 +161,18 @@ def test_a_failed_training_goes_on_and_keeps_its_statistics(options, tmp_path, c
     assert (tmp_path / "exp" / PRODUCT).is_file()
 
 
+def test_an_average_that_was_cut_off_is_made_again(options, tmp_path, capsys) -> None:
+    assert command.main(options) == 0
+    model = tmp_path / "exp" / PRODUCT
+    model.write_text("mod")
+    capsys.readouterr()
+    assert command.main(options) == 0
+    said = capsys.readouterr().out
+    assert f"exp: trained before, and now {PRODUCT} has 3 bytes instead of 5" in said
+    assert model.read_text() == "model"
+    assert command.main(options) == 0 and "trained before\n" in capsys.readouterr().out
+
+
 def test_a_model_of_other_text_is_not_reused(options, tmp_path, caplog) -> None:
     assert command.main(options) == 0
     (tmp_path / "text").write_text("u9 yes\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from espnet_plugin.bin import train
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.nbest_lists import read_settings
 from espnet_plugin.jobs import decode_stages
+from espnet_plugin.pipeline import decoding
 from tests.disk_faults import full_disk
 
 
@@ -187,3 +189,21 @@ def test_a_full_disk_while_decoding(
     assert decode_stages.main(options) == 0
     keys = ["valid0", "valid1", "valid2"]
     assert read_table(corpus / "exp/t/decode/viterbi_x/valid/text") == dict.fromkeys(keys, "A")
+
+
+def test_a_list_that_changes_while_it_is_decoded(
+    corpus: Path, options: list[str], caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scp, work = corpus / "dump/valid/feats.scp", decoding.run_jobs
+    before = scp.read_text()
+
+    def changing(*given: Any) -> None:
+        work(*given)
+        scp.write_text(before.replace("feats.ark:1", "feats.ark:9"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "run_jobs", changing)
+        assert decode_stages.main(options) == 2
+    assert f"{scp}: changed during its decoding" in caplog.text
+    scp.write_text(before)
+    assert decode_stages.main(options) == 0
