@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,14 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What there is of a pipeline."""
+    """What there is of a pipeline; `lists` are the figures of each folder of N-best lists."""
 
     folder: Path
     stages: tuple[Stage, ...]
     steps: tuple[StepTime, ...]
     alignment: Alignment | None
     results: str | None
+    lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_experiment(folder: Path) -> Experiment:
@@ -96,6 +97,11 @@ def read_experiment(folder: Path) -> Experiment:
         steps=steps,
         alignment=_alignment(folder / "alignment", begun),
         results=results.read_text(encoding="utf-8") if results.is_file() else None,
+        lists={
+            path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(folder.glob("nbest*/quality.json"))
+            if ".stale." not in path.parent.name
+        },
     )
 
 

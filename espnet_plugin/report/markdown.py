@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.report.alignment_plot import alignment_plot
@@ -20,11 +21,21 @@ _QUALITY = {
     "skipped": ("utterances left out", "{:d}"),
     "frames": ("encoder frames", "{:d}"),
     "labels": ("labels", "{:d}"),
-    "label_share": ("share of frames that carry a label", "{:.3f}"),
+    "label_share": ("labels per frame", "{:.3f}"),
     "score_per_frame": ("log score per frame", "{:.3f}"),
     "mean_shift": ("mean shift of a label against another alignment, in frames", "{:.2f}"),
     "within": ("share of labels at most `tolerance` frames away", "{:.3f}"),
     "tolerance": ("tolerance, in frames", "{:d}"),
+}
+
+_LISTS = {
+    "utterances": ("utterances with a list", "{:d}"),
+    "skipped": ("utterances left out", "{:d}"),
+    "entries": ("distinct entries of a list", "{:.2f}"),
+    "first_share": ("share with the reference first", "{:.3f}"),
+    "forced_share": ("share with the reference forced in", "{:.3f}"),
+    "oracle_risk": ("oracle risk per label", "{:.4f}"),
+    "expected_risk": ("expected risk per label", "{:.4f}"),
 }
 
 
@@ -46,6 +57,8 @@ def write_report(exp: Path) -> Path:
     parts += _training(experiment, folder)
     if experiment.alignment is not None:
         parts += _alignment(experiment.alignment, folder)
+    for name, figures in experiment.lists.items():
+        parts += [f"## N-best lists: {name}", _figures(figures, _LISTS)]
     parts += _times(experiment, folder)
     path = folder / "report.md"
     write_atomically(path, "\n\n".join(parts) + "\n")
@@ -97,15 +110,21 @@ def _stage_table(stages: Sequence[Stage]) -> str:
     return "\n".join(lines)
 
 
+def _figures(figures: Mapping[str, Any], known: Mapping[str, tuple[str, str]]) -> str:
+    """Those of the known figures that there are, as a table; empty where there are none."""
+    rows = [
+        f"|{name}|{form.format(figures[key])}|"
+        for key, (name, form) in known.items()
+        if figures.get(key) is not None
+    ]
+    return "\n".join(["|figure|value|", "|---|---|", *rows]) if rows else ""
+
+
 def _alignment(alignment: Alignment, folder: Path) -> list[str]:
     parts = ["## Alignment"]
-    rows = [
-        f"|{name}|{form.format(alignment.figures[key])}|"
-        for key, (name, form) in _QUALITY.items()
-        if alignment.figures.get(key) is not None
-    ]
-    if rows:
-        parts.append("\n".join(["|figure|value|", "|---|---|", *rows]))
+    table = _figures(alignment.figures, _QUALITY)
+    if table:
+        parts.append(table)
     figure = alignment_plot(alignment)
     if figure is not None:
         save(figure, folder / "alignment.png")

@@ -74,11 +74,27 @@ def test_report_of_a_running_pipeline(experiment: Path, capsys: pytest.CaptureFi
     assert "No test set has been scored yet." in text
     assert "|align|align|3|8.00|3|77.00|3|77.00|" in text
     assert "|viterbi|viterbi|2|9.00|2|58.00|2|58.00|" in text
-    assert "|share of frames that carry a label|0.357|" in text
+    assert "|labels per frame|0.357|" in text
     assert "|train:viterbi|done|2|2:00:00|" in text
     for name in ("curves", "alignment", "times"):
         assert f"({name}.png)" in text
         assert (experiment / f"report/{name}.png").read_bytes().startswith(PNG)
+
+
+def test_figures_of_the_lists(experiment: Path) -> None:
+    for name, figures in (
+        ("nbest", {"utterances": 6, "skipped": 1, "entries": 2.5, "expected_risk": 0.0123}),
+        ("nbest_second", {"utterances": 5, "skipped": 2, "entries": 4.0, "first_share": 0.5}),
+        ("nbest.stale.1", {"utterances": 9}),
+    ):
+        (experiment / name).mkdir()
+        (experiment / name / "quality.json").write_text(json.dumps(figures))
+    assert report.main(["--exp", str(experiment)]) == 0
+    text = (experiment / "report/report.md").read_text()
+    first, second = text.split("## N-best lists: nbest")[1:]
+    assert "|distinct entries of a list|2.50|" in first and "|0.0123|" in first
+    assert second.startswith("_second") and "|share with the reference first|0.500|" in second
+    assert "stale" not in text
 
 
 def test_error_rates_are_taken_from_the_results(experiment: Path) -> None:
