@@ -53,7 +53,6 @@ def test_realigning_with_the_transducer(tmp_path, topology):
 
 def test_the_written_path_has_the_written_score(tmp_path):
     """What a viterbi stage without smoothing and boost would call the loss of that path."""
-    from espnet_plugin.inference.batch_job import build_fitting_model
     from espnet_plugin.jobs import align
     from espnet_plugin.models.criteria import ViterbiCriterion
     from espnet_plugin.tasks.progressive import ProgressiveASRTask

@@ -126,10 +126,10 @@ def test_lists_encode_only_what_gets_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
 def test_lists_carry_log_probabilities_and_ranks(tmp_path, topology):
     """Of the reference too, where it is forced in: exact then, by the full sum."""
-    from espnet_plugin.inference.batch_job import build_fitting_model
     from espnet_plugin.jobs import nbest
     from espnet_plugin.losses import full_sum_loss
     from espnet_plugin.models.nbest_data import unpack_nbest
+    from espnet_plugin.tasks.model_fit import build_fitting_model
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
     from tests.unit.jobs.test_align import _features
 
