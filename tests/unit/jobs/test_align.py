@@ -55,6 +55,7 @@ def test_the_written_path_has_the_written_score(tmp_path):
     """What a viterbi stage without smoothing and boost would call the loss of that path."""
     from espnet_plugin.jobs import align
     from espnet_plugin.models.criteria import ViterbiCriterion
+    from espnet_plugin.tasks.model_fit import build_fitting_model
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
     config, model_file = write_model(tmp_path / "model", "rnnt")
