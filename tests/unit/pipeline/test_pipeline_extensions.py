@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from espnet_plugin.bin import show_config, train
 from espnet_plugin.bin.plan import get_parser as plan_parser
 from espnet_plugin.jobs import collect_stats, decode_stages
+from espnet_plugin.pipeline.launch.commands import decode_arguments, job_arguments, stage_config
 from espnet_plugin.pipeline.plan import losses
 from espnet_plugin.pipeline.plan.command_line import (
     mapping_option,
@@ -22,6 +24,10 @@ from espnet_plugin.pipeline.plan.command_line import (
     section_from_arguments,
 )
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.steps.statistics import _stats_config
+from espnet_plugin.planning.data_size import DataSize
+from espnet_plugin.planning.probe_job import probe_arguments
 from tests.unit.pipeline.helpers import set_keys, states
 
 LAB = """
@@ -77,6 +83,26 @@ def test_a_loss_of_another_package_trains(
     # of what changes no result, one more import makes nothing stale
     (corpus / "other_lab.py").write_text("")
     assert train.main([*arguments, *more, "--imports", "other_lab"]) == 0
+
+
+def test_every_program_is_told_of_the_import(corpus: Path, arguments: list[str]) -> None:
+    config, options = read([*arguments, "--imports", "json", "csv"])
+    stage, model, data = make_plan(config)[0], corpus / "exp/t/align/m.pth", corpus / "dump/valid"
+    size = DataSize(np.array([100]), np.array([5]), 13, 7, 100.0, "here")
+    probed = probe_arguments(stage, size, options, corpus / "plan")
+    configs = [
+        stage_config(stage, options, {}),  # training, its check, and the probe of a budget
+        _stats_config(stage, options),
+        yaml.safe_load(Path(probed[probed.index("--config") + 1]).read_text()),
+    ]
+    assert [config["imports"] for config in configs] == [["json", "csv"]] * 3
+    jobs = [
+        job_arguments(options, model, data, {}, "keys", "output"),
+        decode_arguments(options, model, data, None, "keys", "output"),
+    ]
+    for job in jobs:
+        position = job.index("--imports")
+        assert job[position + 1 : position + 3] == ["json", "csv"]
 
 
 def test_without_its_import_a_loss_is_unknown(
