@@ -98,5 +98,7 @@ def test_the_recipes_front_ends_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     for corpus, fs in rates.items():
         monkeypatch.chdir(ROOT / "egs2" / corpus / "asr1")
         for path in Path("conf").rglob("train_progressive*.yaml"):
+            if path.is_symlink():  # the paper's for the other rate is linked as well
+                continue
             for stage in make_plan(load_pipeline_config(path)):
                 check_front_end(stage.options, fs, str(path))
