@@ -123,12 +123,13 @@ def temporary_folder() -> Check:
     another = "set TMPDIR to a folder that may be written and executed from, on a disk with room"
     if not os.path.isdir(wanted) or not os.access(wanted, os.W_OK | os.X_OK):
         return Check(name, WARNING, f"{wanted}: no folder that may be written", another)
-    free = disk_free(Path(wanted))
+    free, wrong = disk_free(Path(wanted)), []
     if free < _LEAST_TEMPORARY:
-        return Check(name, WARNING, f"{wanted}: {free / GIB:.2f} GiB free", another)
+        wrong.append(f"{free / GIB:.2f} GiB free")
     if os.statvfs(wanted).f_flag & os.ST_NOEXEC:
-        return Check(name, WARNING, f"{wanted}: mounted noexec, no program may be started from it",
-                     another)  # fmt: skip
+        wrong.append("mounted noexec, so that no program may be started from it")
+    if wrong:
+        return Check(name, WARNING, f"{wanted}: {'; '.join(wrong)}", another)
     return Check(name, OK, f"{wanted}: {free / GIB:,.0f} GiB free")
 
 

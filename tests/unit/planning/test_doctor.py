@@ -170,6 +170,9 @@ def test_temporary_folders_that_serve_for_less(
     with monkeypatch.context() as patch:
         patch.setattr(machine, "disk_free", lambda folder: 1 << 20)
         assert "0.00 GiB free" in machine.temporary_folder().found
+        patch.setattr(machine.os, "statvfs", lambda path: noexec)
+        both = machine.temporary_folder().found
+        assert "0.00 GiB free" in both and "noexec" in both
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     assert "no folder that may be written" in machine.temporary_folder().found
 
