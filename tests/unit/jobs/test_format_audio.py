@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import shlex
 from collections.abc import Callable
@@ -131,6 +132,20 @@ def test_a_reader_that_wants_no_more_is_no_failure(tmp_path: Path, folder: Folde
     source = wav(tmp_path / "a.wav", tone(FS, seconds=60))
     data = folder({"u": f"cat {source} | head -c 16044 |"})
     assert run(data) == 0 and len(read(data, "u")) == 8000
+
+
+def test_nothing_but_formatting_runs_commands() -> None:
+    """Neither models nor packages, whose folders may be a stranger's."""
+    package = Path(format_data.__file__).parents[1]
+    runs, shells = set(), set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "espnet_plugin.data.recordings":
+                if {"prepare", "opened"} & {name.name for name in node.names}:
+                    runs.add(path.name)
+            elif isinstance(node, ast.keyword) and node.arg == "shell":
+                shells.add(path.name)
+    assert runs == {"format_data.py"} and not shells
 
 
 # Rates --------------------------------------------------------------------------------------------
