@@ -97,6 +97,8 @@ setup(
         # One runner per experiment folder; reused process ids are told apart since 4.
         "filelock>=4",
         "huggingface_hub",
+        # The compiled search; ESPnet brings it anyway, through librosa.
+        "numba",
         "numpy",
         "protobuf",
         "PyYAML",

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.search import Run, Tokens, log_probability, measure
 from espnet_plugin.search import BeamOptions, BeamSearch, greedy_search, levenshtein
+from espnet_plugin.search.beam.beam_options import ENGINES
 
 FEATURE_SECONDS = 0.01
 KINDS = ("default", "tsd", "alsd", "maes")
@@ -83,8 +84,9 @@ def contestants(args: argparse.Namespace, model: Any, outputs: list[Tensor]) -> 
 
     prediction, joint = model.prediction, model.joint_network
 
-    def ours(batch: int, **options: Any) -> Run:
-        chosen = BeamOptions(beam=args.beam, topology="rnnt", blank=model.blank_id, **options)
+    def ours(batch: int, engine: str = "torch", **options: Any) -> Run:
+        fixed = {"beam": args.beam, "topology": "rnnt", "blank": model.blank_id, "engine": engine}
+        chosen = BeamOptions(**fixed, **options)
         search, parts = BeamSearch(prediction, joint, chosen), in_batches(outputs, batch)
         return lambda: [h[0].tokens for x, n in parts for h in search.search(x, n)]
 
@@ -96,7 +98,13 @@ def contestants(args: argparse.Namespace, model: Any, outputs: list[Tensor]) -> 
         search = BeamSearchTransducer(model.decoder, joint, beam_size=args.beam, search_type=kind)
         return lambda: [tuple(v for v in search(x)[0].yseq if v) for x in outputs]
 
-    runs: dict[str, Run] = {"ours, greedy, all at once": greedy, "ours, one by one": ours(1)}
+    runs: dict[str, Run] = {"ours, greedy, all at once": greedy}
+    runs["ours, one by one, torch"] = ours(1)
+    runs["ours, one by one, compiled"] = ours(1, "compiled")
+    for width in args.score_beams:
+        runs[f"ours, one by one, compiled, score beam {width:g}"] = ours(
+            1, "compiled", score_beam=width
+        )
     for batch in args.batches:
         runs[f"ours, batch {batch}"] = ours(batch)
     largest = args.batches[-1]
@@ -163,7 +171,8 @@ def paper_size(args: argparse.Namespace) -> None:
         f"{count / 1e6:.1f} M parameters, V {args.vocab}, beam {args.beam}, monotonic, 10 s each\n"
     )
     print("| batch | encoder RTF | search RTF | both |\n| --- | --- | --- | --- |")
-    search = BeamSearch(prediction, joint, BeamOptions(beam=args.beam, topology="monotonic"))
+    options = BeamOptions(beam=args.beam, topology="monotonic", engine=args.engine)
+    search = BeamSearch(prediction, joint, options)
     for batch in args.batches:
         features = torch.randn(batch, 1000, args.features)
         lengths = torch.full((batch,), 1000)
@@ -196,6 +205,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=10)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 100])
     parser.add_argument("--score_beams", type=float, nargs="*", default=[8.0, 2.3])
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="of --paper_size")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

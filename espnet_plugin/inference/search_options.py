@@ -11,6 +11,7 @@ from espnet2.utils.types import str2bool
 
 from espnet_plugin.data.lm_spec import lm_specs, parse_lm
 from espnet_plugin.packages.contents import JOB_OPTIONS
+from espnet_plugin.search.beam.beam_options import ENGINES
 from espnet_plugin.search.lexicon.word_lm import LOOK_AHEADS
 
 SEARCHES = ("beam", "greedy", "lexicon", "encoder")
@@ -55,6 +56,12 @@ def add_search_arguments(
     )
     add("--semiring", choices=["full_sum", "max"], default="full_sum", help="max: best single path")
     add("--blank_penalty", type=float, default=0.0)
+    add(
+        "--search_engine",
+        choices=ENGINES,
+        default="auto",
+        help="of --search beam. compiled: by numba, on a CPU; auto: the faster one",
+    )
     _add_lm_arguments(parser)
     _add_lexicon_arguments(parser)
 
@@ -127,6 +134,8 @@ def check_search_options(args: argparse.Namespace) -> None:
         raise ValueError("language models of kind espnet-text can only rescore N-best lists")
     if args.search in ("greedy", "encoder") and (specs or args.ilm_scale is not None):
         raise ValueError(f"search {args.search} uses no language model; use beam or lexicon")
+    if args.search != "beam" and args.search_engine == "compiled":
+        raise ValueError(f"--search_engine compiled belongs to --search beam, not {args.search}")
     if args.search == "lexicon" and args.lexicon is None:
         raise ValueError("--search lexicon needs --lexicon FILE, the words to recognise")
     if args.ilm_method not in ILM_METHODS:

@@ -93,6 +93,7 @@ def _beam_options(args: argparse.Namespace, model: ProgressiveTransducerModel) -
         max_symbols=args.max_symbols,
         blank_penalty=args.blank_penalty,
         blank=model.blank_id,
+        engine=args.search_engine,
     )
 
 

@@ -8,6 +8,7 @@ from espnet_plugin.lattice import check_topology
 from espnet_plugin.search.beam.recombine import SEMIRINGS
 
 RECOMBINATIONS = ("history", "context")
+ENGINES = ("auto", "torch", "compiled")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class BeamOptions:
     ilm_scale: float | None = None
     blank_penalty: float = 0.0
     blank: int = 0
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         check_topology(self.topology)
@@ -36,3 +38,5 @@ class BeamOptions:
             raise ValueError(f"semiring must be one of {SEMIRINGS}, got {self.semiring!r}")
         if self.score_beam is not None and self.score_beam <= 0:
             raise ValueError(f"score_beam must be positive, got {self.score_beam}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {ENGINES}, got {self.engine!r}")

@@ -89,10 +89,13 @@ class Expansion:
         labels = totals.new_full((score.numel(), self._vocab), NEG_INF)
         return stay.view_as(score), labels.index_copy_(0, place, totals).view(*score.shape, -1)
 
+    @property
+    def _many_candidates(self) -> int:
+        return self._options.beam * (CANDIDATES_PER_SLOT if self._merges_late else 1)
+
     def _candidates(self, totals: Tensor) -> tuple[Tensor, Tensor]:
         """The best of ``totals`` [B, K, V]: scores and cells slot * V + label, [B, M] each."""
-        many = self._options.beam * (CANDIDATES_PER_SLOT if self._merges_late else 1)
-        return self._best(totals.flatten(1), many)
+        return self._best(totals.flatten(1), self._many_candidates)
 
     def _best(self, scores: Tensor, many: int) -> tuple[Tensor, Tensor]:
         """The ``many`` best of ``scores`` [B, M], or all: scores and indices, best first."""

@@ -45,11 +45,14 @@ class PredictionCache(Protocol):
         ...
 
 
-class _ContextCode:
+class ContextCode:
     """The state [R] of a limited context: the number that its labels form in base V."""
 
-    def __init__(self, vocab_size: int, blank: int, context: int, device: torch.device) -> None:
-        self._vocab_size, self._device = vocab_size, device
+    def __init__(
+        self, prediction: Any, joint: Any, vocab_size: int, blank: int, context: int
+    ) -> None:
+        self._prediction, self._joint = prediction, joint
+        self._vocab_size, self._device = vocab_size, joint.output.weight.device
         self._powers = [vocab_size**i for i in reversed(range(context))]  # newest label last
         self._start = blank * sum(self._powers)
 
@@ -63,27 +66,37 @@ class _ContextCode:
     def context_key(self, state: Tensor, history_key: Tensor) -> Tensor:
         return state
 
+    @property
+    def oldest_power(self) -> int:
+        """V^(k-1): what the oldest label counts."""
+        return self._powers[0]
+
+    def computed(self, codes: Tensor) -> Tensor:
+        """Outputs behind the joint's projection for states [N], by the network itself. [N, J]"""
+        labels = self._labels(codes)
+        rows: Tensor = self._joint.prediction_proj(self._prediction.forward_context(labels))
+        return rows
+
     def _labels(self, state: Tensor) -> Tensor:
         """[N] -> [N, k]."""
         return state[:, None] // torch.tensor(self._powers, device=state.device) % self._vocab_size
 
 
-class TableCache(_ContextCode):
+class TableCache(ContextCode):
     """All V^k contexts at once."""
 
     def __init__(
         self, prediction: Any, joint: Any, vocab_size: int, blank: int, context: int
     ) -> None:
-        device = joint.output.weight.device
-        super().__init__(vocab_size, blank, context, device)
-        labels = self._labels(torch.arange(vocab_size**context, device=device))
-        self._table: Tensor = joint.prediction_proj(prediction.forward_context(labels))  # [V^k, J]
+        super().__init__(prediction, joint, vocab_size, blank, context)
+        codes = torch.arange(vocab_size**context, device=self._device)
+        self._table = self.computed(codes)  # [V^k, J]
 
     def projected(self, state: Tensor) -> Tensor:
         return self._table.index_select(0, state)
 
 
-class ContextCache(_ContextCode):
+class ContextCache(ContextCode):
     """Rows are computed on first sight of their context."""
 
     def __init__(self, prediction: Any, joint: Any, vocab_size: int, blank: int) -> None:
@@ -92,9 +105,8 @@ class ContextCache(_ContextCode):
                 f"{vocab_size} labels with context {prediction.context} do not fit the context "
                 "code of 63 bits; use a shorter context or the recurrent prediction network"
             )
-        device = joint.output.weight.device
-        super().__init__(vocab_size, blank, prediction.context, device)
-        self._prediction, self._joint = prediction, joint
+        super().__init__(prediction, joint, vocab_size, blank, prediction.context)
+        device = self._device
         self._codes = torch.empty(0, dtype=torch.int64, device=device)  # sorted
         self._row_of_code = torch.empty(0, dtype=torch.int64, device=device)
         self._rows = torch.empty(0, joint.output.weight.shape[1], device=device)
@@ -114,8 +126,7 @@ class ContextCache(_ContextCode):
 
     def _compute(self, missing: Tensor) -> None:
         """Rows of new codes."""
-        labels = self._labels(missing)
-        rows = self._joint.prediction_proj(self._prediction.forward_context(labels))
+        rows = self.computed(missing)
         numbers = torch.arange(len(missing), device=missing.device) + len(self._rows)
         self._rows = torch.cat([self._rows.to(rows), rows])
         self._codes, order = torch.cat([self._codes, missing]).sort()

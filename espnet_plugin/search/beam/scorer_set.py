@@ -48,6 +48,11 @@ class ScorerSet:
         """P."""
         return len(self._scales)
 
+    @property
+    def has_language_models(self) -> bool:
+        """Whether there are more than the internal LM."""
+        return bool(self._scorers)
+
     def start(self, rows: int) -> tuple[Any, ...]:
         """States of all models at the beginning."""
         return tuple(scorer.start(rows) for scorer in self._scorers)
@@ -72,40 +77,68 @@ class ScorerSet:
         """Compute ``label_parts`` and ``bonus`` of the rows ``rows`` [F] of a beam."""
         if not self._scales or rows.numel() == 0:
             return
-        parts, states = [], []
+        projected = None
         if self._has_ilm:
             projected = self._cache.projected(take_rows(beam.prediction_state, rows))
+        states = tuple(take_rows(state, rows) for state in beam.scorer_states)
+        label_parts, bonus, states = self.next_label(projected, states, beam.score)
+        first = beam.label_parts is None
+        beam.label_parts = label_parts if first else put_rows(beam.label_parts, rows, label_parts)
+        beam.bonus = bonus if first else put_rows(beam.bonus, rows, bonus)
+        pairs = zip(beam.scorer_states, states, strict=True)
+        beam.scorer_states = tuple(put_rows(old, rows, new) for old, new in pairs)
+
+    def next_label(
+        self, projected: Tensor | None, states: tuple[Any, ...], score: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        """What every model says about the next label.
+
+        Args:
+            projected: [F, J] outputs of the prediction network, for the internal LM.
+            states: of the language models, F rows each.
+            score: any tensor of the scores' type.
+
+        Returns:
+            [F, P, V] log-probabilities, 0 at blank; [F, V] their scaled sum; the states to keep.
+        """
+        parts, kept = [], []
+        if projected is not None and self._has_ilm:
             parts.append(internal_lm_from_projected(projected, self._joint, blank=self._blank))
         vocab = self._joint.output.weight.shape[0]
-        for scorer, state in zip(self._scorers, beam.scorer_states, strict=True):
-            log_probs, new = scorer.score(take_rows(state, rows))
+        for scorer, state in zip(self._scorers, states, strict=True):
+            log_probs, new = scorer.score(state)
             if log_probs.shape[-1] != vocab:
                 raise ValueError(
                     f"{type(scorer).__name__} has {log_probs.shape[-1]} labels, the transducer "
                     f"{vocab}: the language model has another vocabulary"
                 )
             parts.append(log_probs)
-            states.append(put_rows(state, rows, new))
-        label_parts = torch.stack([part.to(beam.score) for part in parts], 1)  # [F, P, V]
+            kept.append(new)
+        label_parts = torch.stack([part.to(score) for part in parts], 1)  # [F, P, V]
         label_parts[..., self._blank] = 0.0
         bonus = (label_parts * label_parts.new_tensor(self._scales)[:, None]).sum(1)  # [F, V]
         # A label ruled out (-inf) by one model stays so under a negative or zero scale.
         bonus.masked_fill_((label_parts == NEG_INF).any(1), NEG_INF)
-        first = beam.label_parts is None
-        beam.label_parts = label_parts if first else put_rows(beam.label_parts, rows, label_parts)
-        beam.bonus = bonus if first else put_rows(beam.bonus, rows, bonus)
-        beam.scorer_states = tuple(states)
+        return label_parts, bonus, tuple(kept)
 
     def finish(self, beam: Beam) -> None:
         """Add the end-of-sentence scores to ``score`` and ``parts``."""
         if beam.parts is None:
             return
-        first = int(self._has_ilm)
-        beam.parts = beam.parts.clone()
-        for i, (scorer, state) in enumerate(zip(self._scorers, beam.scorer_states, strict=True)):
-            final = scorer.final(state).to(beam.score)  # [R]
-            beam.parts[:, first + i] += final
-            beam.score = beam.score + scaled(final, self._scales[first + i]).view_as(beam.score)
+        finals, gained = self.finals(beam.scorer_states, beam.score.flatten())
+        beam.parts = beam.parts + finals
+        beam.score = beam.score + gained.view_as(beam.score)
+
+    def finals(self, states: tuple[Any, ...], score: Tensor) -> tuple[Tensor, Tensor]:
+        """End-of-sentence scores: [R, P], and their scaled sum [R], in the type of ``score``."""
+        columns = [torch.zeros_like(score)] * int(self._has_ilm)  # the internal LM knows no end
+        columns += [
+            s.final(state).to(score) for s, state in zip(self._scorers, states, strict=True)
+        ]
+        gained = torch.zeros_like(score)
+        for column, scale in zip(columns, self._scales, strict=True):
+            gained = gained + scaled(column, scale)
+        return torch.stack(columns, 1), gained
 
     def total(self, parts: Sequence[float]) -> float:
         """Scaled sum of one hypothesis' parts."""

@@ -104,6 +104,9 @@ class LexiconSearch(BeamSearch):
                 f"transducer {self._vocab} and {options.blank}"
             )
         self._merges_late = True
+        if options.engine == "compiled":
+            raise ValueError("a lexicon search is never compiled: use engine 'auto' or 'torch'")
+        self._engine = None
         self._tree, self._lexicon = tree, lexicon_options or LexiconOptions()
         self._has_lm = word_lm is not None
         self._lm: WordScorer = word_lm if word_lm is not None else NoWordLm()

@@ -106,7 +106,10 @@ def expected(model: Model, utterance: int, topology: str, ilm: float, lm: float,
 @pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
 @pytest.mark.parametrize("kind", ["1", "2", "lstm"])
 @pytest.mark.parametrize(("ilm", "lm"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.7), (0.4, 0.6)])
-def test_full_beam_is_exhaustive(topology: str, kind: str, ilm: float, lm: float) -> None:
+@pytest.mark.parametrize("engine", ["torch", "compiled"])
+def test_full_beam_is_exhaustive(
+    topology: str, kind: str, ilm: float, lm: float, engine: str
+) -> None:
     model = Model(kind)
     if topology == "rnnt":
         model.lengths = torch.tensor([3, 1, 2])
@@ -121,6 +124,7 @@ def test_full_beam_is_exhaustive(topology: str, kind: str, ilm: float, lm: float
         ilm_scale=ilm if ilm else None,
         scorers=[(BigramScorer(V), lm)] if lm else [],
         max_symbols=2,
+        engine=engine,
     )
     for utterance, hypotheses in enumerate(results):
         wanted = expected(model, utterance, topology, ilm, lm, "full_sum")
@@ -134,7 +138,8 @@ def test_full_beam_is_exhaustive(topology: str, kind: str, ilm: float, lm: float
 
 
 @pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
-def test_max_mode_finds_the_best_path_of_every_sequence(topology: str) -> None:
+@pytest.mark.parametrize("engine", ["torch", "compiled"])
+def test_max_mode_finds_the_best_path_of_every_sequence(topology: str, engine: str) -> None:
     model = Model("1", seed=3)
     model.lengths = torch.tensor([3, 1, 2])
     results = beam_search(
@@ -147,6 +152,7 @@ def test_max_mode_finds_the_best_path_of_every_sequence(topology: str) -> None:
         topology=topology,
         semiring="max",
         max_symbols=2,
+        engine=engine,
     )
     for utterance, hypotheses in enumerate(results):
         wanted = expected(model, utterance, topology, 0.0, 0.0, "max")
@@ -249,7 +255,8 @@ def test_two_groups_recombine_as_one(semiring: str) -> None:
     assert (found == -math.inf).sum() > (scores == -math.inf).sum()  # some were equal
 
 
-def test_context_recombination_keeps_all_probability() -> None:
+@pytest.mark.parametrize("engine", ["torch", "compiled"])
+def test_context_recombination_keeps_all_probability(engine: str) -> None:
     """Context 1, no LM: V hypotheses are enough to hold the mass of all sequences."""
     model = Model("1", seed=6)
     hypotheses = beam_search(
@@ -260,6 +267,7 @@ def test_context_recombination_keeps_all_probability() -> None:
         beam=V,
         nbest=V,
         recombination="context",
+        engine=engine,
     )[0]
     sequences = all_sequences(model.function(0), FRAMES, V, "monotonic")
     by_last: dict[int, float] = {}
@@ -310,10 +318,11 @@ def test_internal_lm_is_normalised_without_blank() -> None:
 
 
 @pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
-def test_no_frames_give_the_empty_hypothesis(topology: str) -> None:
+@pytest.mark.parametrize("engine", ["torch", "compiled"])
+def test_no_frames_give_the_empty_hypothesis(topology: str, engine: str) -> None:
     model = Model("1")
     arguments = (model.encoder, torch.tensor([0, 4, 0]), model.prediction, model.joint)
-    results = beam_search(*arguments, beam=4, topology=topology)
+    results = beam_search(*arguments, beam=4, topology=topology, engine=engine)
     assert results[0][0].tokens == () and results[0][0].score == 0.0
     assert len(results[1]) == 1
 
@@ -357,6 +366,8 @@ def test_bad_options() -> None:
         BeamOptions(beam=1, recombination="none")
     with pytest.raises(ValueError, match="semiring"):
         BeamOptions(beam=1, semiring="tropical")
+    with pytest.raises(ValueError, match="engine must be one of"):
+        BeamOptions(beam=1, engine="numba")
     with pytest.raises(ValueError, match="score_beam"):
         BeamOptions(beam=1, score_beam=0.0)
     model = Model("1")

@@ -1,0 +1,266 @@
+"""The compiled search against the one in torch, and which of the two runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from espnet_plugin.nn import FeedForwardPrediction, JointNetwork
+from espnet_plugin.search import (
+    BeamOptions,
+    BeamSearch,
+    Hypothesis,
+    LmAdapter,
+    NgramScorer,
+    WordEndScorer,
+    read_arpa,
+)
+from espnet_plugin.search.beam import engine
+from tests.unit.search.test_beam import BigramScorer, Model
+from tests.unit.search.test_lm import TRIGRAM
+
+CHOICES: dict[str, list] = {
+    "beam": [1, 2, 4, 9],
+    "topology": ["monotonic", "rnnt"],
+    "recombination": ["history", "context"],
+    "semiring": ["full_sum", "max"],
+    "score_beam": [None, None, 1.5, 5.0],
+    "max_symbols": [1, 2, 5],
+    "ilm_scale": [None, None, 0.0, 0.3],
+    "blank_penalty": [0.0, 0.5],
+}
+
+
+def both(model: Any, encoder: torch.Tensor, lengths: torch.Tensor, scorers: Any, **options: Any):
+    """N-best lists of torch's search and of the compiled one."""
+    found = []
+    for name in ("torch", "compiled"):
+        chosen = BeamOptions(engine=name, **options)
+        search = BeamSearch(model.prediction, model.joint, chosen, scorers)
+        found.append(search.search(encoder, lengths, nbest=options["beam"]))
+    return found
+
+
+def assert_equal(reference: list[Hypothesis], found: list[Hypothesis], tolerance: float) -> None:
+    assert [(h.tokens, h.frames) for h in found] == [(h.tokens, h.frames) for h in reference]
+    for ours, theirs in zip(found, reference, strict=True):
+        pairs = [(ours.score, theirs.score), (ours.am_score, theirs.am_score)]
+        pairs += [(ours.ilm_score, theirs.ilm_score)]
+        pairs += zip(ours.lm_scores, theirs.lm_scores, strict=True)
+        for a, b in pairs:
+            assert a == pytest.approx(b, abs=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_random_models_and_options(seed: int, dtype: torch.dtype) -> None:
+    chosen = random.Random(seed)
+    vocab = chosen.choice([3, 5, 9])
+    model = Model(["1", "2", "3", "lstm"][seed % 4], seed=seed, vocab=vocab)
+    scorers = [(BigramScorer(vocab), 0.6), (BigramScorer(vocab, seed=3), -0.2)]
+    scorers = scorers[: chosen.choice([0, 0, 1, 2])]
+    frames = chosen.choice([1, 4, 16])
+    encoder = torch.randn(3, frames, 6) * chosen.choice([0.5, 1.0, 2.0])
+    for part in (model.prediction, model.joint):
+        part.to(dtype)
+    for scorer, _ in scorers:
+        scorer.table = scorer.table.to(dtype)
+    lengths = torch.randint(0, frames + 1, (3,))
+    options = {name: chosen.choice(values) for name, values in CHOICES.items()}
+    reference, found = both(model, encoder.to(dtype), lengths, scorers, **options)
+    for a, b in zip(reference, found, strict=True):
+        assert_equal(a, b, 1e-5 if dtype == torch.float32 else 1e-9)
+
+
+class PrefixLm:
+    """A language model with ESPnet's batched method that remembers everything."""
+
+    def batch_score(self, ys: torch.Tensor, states: Any, xs: Any) -> tuple[torch.Tensor, list]:
+        mixed = (ys * torch.arange(1, ys.shape[1] + 1)).sum(1) % 7  # [n]
+        logits = torch.sin(mixed[:, None] + torch.arange(5.0) ** 2)  # [n, V]
+        return logits.log_softmax(-1), [None] * len(ys)
+
+
+@pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
+@pytest.mark.parametrize("recombination", ["history", "context"])
+@pytest.mark.parametrize("kind", ["2", "lstm"])
+def test_language_models_of_all_kinds(
+    tmp_path: Path, topology: str, recombination: str, kind: str
+) -> None:
+    arpa = tmp_path / "lm.arpa"
+    arpa.write_text(TRIGRAM)
+    tokens = ["<blank>", "a", "b", "<space>", "<sos/eos>"]
+    labels = ["<blank>", "a", "b", "c", "<sos/eos>"]
+    model = Model(kind, seed=2, vocab=5)
+    scorers = [
+        (NgramScorer(read_arpa(arpa), labels), 0.5),
+        (WordEndScorer(read_arpa(arpa), tokens, "char"), 0.3),
+    ]
+    if recombination == "history":
+        scorers.append((LmAdapter(PrefixLm(), 5), -0.2))
+    encoder = torch.randn(2, 8, 6).double()
+    options: dict = {"beam": 5, "topology": topology, "recombination": recombination}
+    reference, found = both(
+        model, encoder, torch.tensor([8, 5]), scorers, ilm_scale=0.1, max_symbols=3, **options
+    )
+    for a, b in zip(reference, found, strict=True):
+        assert len(a) > 1 and all(math.isfinite(h.score) for h in a)
+        assert_equal(a, b, 1e-5)  # n-grams are float32
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+def test_many_labels_and_every_activation(activation: str) -> None:
+    torch.manual_seed(0)
+    model = Model("1", vocab=3)
+    model.prediction = FeedForwardPrediction(203, 8, 16).eval()
+    model.joint = JointNetwork(6, 16, 50, 203, activation).eval()
+    with torch.no_grad():
+        model.joint.output.weight.mul_(6.0)
+    encoder = torch.randn(2, 20, 6)
+    reference, found = both(model, encoder, torch.tensor([20, 13]), [], beam=11)
+    for a, b in zip(reference, found, strict=True):
+        assert_equal(a, b, 5e-5)
+        assert a[0].tokens
+
+
+def test_a_second_search_knows_the_states_of_the_first_and_weights_may_change() -> None:
+    model = Model("2", seed=1, vocab=5)
+    search = BeamSearch(model.prediction, model.joint, BeamOptions(beam=4, engine="compiled"))
+    arguments = model.encoder, model.lengths, 4
+    first = search.search(*arguments)
+    assert search.search(*arguments) == first
+    with torch.no_grad():
+        model.joint.output.bias[0] += 5.0
+    reference = BeamSearch(model.prediction, model.joint, BeamOptions(beam=4, engine="torch"))
+    changed = search.search(*arguments)
+    assert changed != first
+    for a, b in zip(reference.search(*arguments), changed, strict=True):
+        assert_equal(a, b, 1e-9)
+
+
+def test_the_hash_table_is_a_dictionary() -> None:
+    table_module = pytest.importorskip("espnet_plugin.search.beam.compiled.table")
+    generator = np.random.default_rng(0)
+    table, known = table_module.HashTable(), {}
+    for _ in range(20):
+        keys = np.unique(generator.integers(0, 2**62, 300))
+        keys = keys[[int(k) not in known for k in keys]]
+        values = generator.integers(0, 2**40, len(keys))
+        table.add(keys, values)
+        known.update(zip(keys.tolist(), values.tolist(), strict=True))
+    assert all(table_module.find(table.keys, table.values, k) == v for k, v in known.items())
+    assert table_module.find(table.keys, table.values, 12345) == -1
+
+
+# Which search runs -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A user for whom nothing was compiled yet; returns the folder."""
+    monkeypatch.setattr(engine, "folder", lambda: tmp_path)
+    monkeypatch.setattr(engine, "_frames_by_torch", 0)
+    engine._mark.cache_clear()
+    engine._say_once.cache_clear()
+    yield tmp_path
+    engine._mark.cache_clear()
+
+
+class Counted:
+    """Stands in for the compiled search."""
+
+    made = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        Counted.made += 1
+
+    def search(self, frames: Any, first: Any, lengths: torch.Tensor, nbest: int) -> list:
+        return [[] for _ in lengths]
+
+
+def test_auto_compiles_when_it_pays(
+    nothing_compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "load", lambda: Counted)
+    monkeypatch.setattr(engine, "FRAMES_BEFORE_COMPILING", 10)
+    Counted.made = 0
+    model = Model("1")
+    for part in (model.prediction, model.joint):
+        part.float()
+    encoder, length = model.encoder[:1].float(), torch.tensor([4])
+    search = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2))
+    many = engine.MAX_BATCH + 1
+    search.search(encoder.repeat(many, 1, 1), length.repeat(many))  # torch's, and not counted
+    assert [bool(search.search(encoder, length)[0]) for _ in range(4)] == [True, True, False, False]
+    assert Counted.made == 1
+    again = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2))
+    assert not again.search(encoder, length)[0]  # it lies on disk: at once
+    assert again.search(encoder.repeat(many, 1, 1), length.repeat(many))[0]
+    assert (nothing_compiled / "float32").exists()
+
+
+def test_torch_takes_over_where_numba_is_missing(
+    nothing_compiled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (nothing_compiled / "float32").touch()
+
+    def refuse() -> None:
+        raise ImportError("Numba needs NumPy 1.0 or less")
+
+    monkeypatch.setattr(engine, "load", refuse)
+    model = Model("1")
+    for part in (model.prediction, model.joint):
+        part.float()
+    arguments = model.encoder.float(), model.lengths
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            search = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2))
+            assert search.search(*arguments)[0]
+    assert sum("Numba needs NumPy" in r.getMessage() for r in caplog.records) == 1
+    asked = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2, engine="compiled"))
+    with pytest.raises(ValueError, match="numba cannot be imported: Numba needs"):
+        asked.search(*arguments)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"numba is not installed .* 'auto' or 'torch'"):
+        asked.search(*arguments)
+    assert search.search(*arguments)[0]
+
+
+def test_what_cannot_be_compiled_says_why() -> None:
+    class Other(JointNetwork):
+        pass
+
+    model = Model("1")
+    options = BeamOptions(beam=2, engine="compiled")
+    other = Other(6, 5, 7, 3).double().eval()
+    with pytest.raises(ValueError, match="joint network is a Other, not the usual one"):
+        BeamSearch(model.prediction, other, options).search(model.encoder, model.lengths)
+    for part in (model.prediction, model.joint):
+        part.bfloat16()
+    search = BeamSearch(model.prediction, model.joint, options)
+    with pytest.raises(ValueError, match=r"computes in torch\.bfloat16"):
+        search.search(model.encoder.bfloat16(), model.lengths)
+
+
+def test_the_code_is_kept_where_it_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.folder.cache_clear()
+    try:
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+        assert engine.folder().is_relative_to(tmp_path / "numba")
+        engine.folder.cache_clear()
+        (tmp_path / "file").touch()  # no folder can be made in it, whoever tries
+        for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+            monkeypatch.setenv(name, str(tmp_path / "file"))
+        folder = engine.folder()
+        assert folder.is_dir() and not folder.is_relative_to(tmp_path)
+    finally:
+        engine.folder.cache_clear()
