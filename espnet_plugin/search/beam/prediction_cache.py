@@ -53,7 +53,9 @@ class ContextCode:
     ) -> None:
         self._prediction, self._joint = prediction, joint
         self._vocab_size, self._device = vocab_size, joint.output.weight.device
-        self._powers = [vocab_size**i for i in reversed(range(context))]  # newest label last
+        self._powers: list[int] = [
+            vocab_size**i for i in reversed(range(context))
+        ]  # newest label last
         self._start = blank * sum(self._powers)
 
     def start(self, rows: int) -> Tensor:

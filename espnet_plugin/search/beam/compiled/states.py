@@ -139,12 +139,14 @@ class LinkedStates(_Rows):
     def _numbered(self, prediction: Any, scoring: Any, many: int) -> Any:
         """Numbers [F] of states; equal ones get the same, where the models can tell."""
         recurrent = isinstance(self._cache, RecurrentCache)
-        keys = [] if recurrent else [self._cache.context_key(prediction, torch.empty(0))]
-        keys += self._scorers.keys(scoring)
-        if recurrent or any(key is None for key in keys):
+        keys = self._scorers.keys(scoring)
+        if not recurrent:
+            keys.append(self._cache.context_key(prediction, torch.empty(0)))
+        known = [key.tolist() for key in keys if key is not None]
+        if recurrent or len(known) < len(keys):
             numbers, new = self._new_rows(many), list(range(many))
         else:
-            tuples = list(zip(*(key.tolist() for key in keys), strict=True))
+            tuples = list(zip(*known, strict=True))
             found = dict.fromkeys(t for t in tuples if t not in self._number)
             rows = self._new_rows(len(found))
             self._number.update(zip(found, rows.tolist(), strict=True))
@@ -193,12 +195,11 @@ class _StateRows:
 
     def add(self, new: Any) -> None:
         """More rows [F, ...] behind."""
-        sizes: list[int] = []
-        map_state(new, lambda part: sizes.append(len(part)))
-        if not sizes:  # no models
+        many = _count(new)
+        if many is None:  # no models
             self._state = new
             return
-        begin, self._used = self._used, self._used + sizes[0]
+        begin, self._used = self._used, self._used + many
         if self._used > self._room:
             self._room = max(64, 2 * self._used)
             old = self._state
@@ -214,6 +215,13 @@ class _StateRows:
     def put(self, rows: Tensor, new: Any) -> None:
         """Rows [F] replaced."""
         _copy(self._state, new, rows)
+
+
+def _count(state: Any) -> int | None:
+    """F of nested tuples of tensors [F, ...]; None if there is no tensor."""
+    if isinstance(state, tuple):
+        return next((many for part in state if (many := _count(part)) is not None), None)
+    return None if state is None else len(state)
 
 
 def _copy(state: Any, new: Any, where: Any) -> None:

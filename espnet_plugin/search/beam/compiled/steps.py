@@ -57,8 +57,10 @@ def row_of(code: int, settings: Any, table: Any, row_notes: Any) -> int:
 def code_after(code: int, label: int, vocab: int, settings: Any, table: Any) -> int:
     """The state after one more label; -1 if it has to be asked for."""
     if settings[OLDEST] == LINKED:
-        return find(table[0], table[1], code * vocab + label)
-    return (code % settings[OLDEST]) * vocab + label
+        linked: int = find(table[0], table[1], code * vocab + label)
+        return linked
+    after: int = (code % settings[OLDEST]) * vocab + label
+    return after
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
@@ -189,7 +191,8 @@ def merge(scores: Any, columns: Any, count: int, settings: Any, limits: Any) -> 
             place -= 1
         scores[place], columns[place, SLOT], columns[place, LABEL] = score, slot, label
         columns[place, NEXT_CODE] = code
-    return within_beam(scores, min(kept, settings[BEAM]), limits)
+    within: int = within_beam(scores, min(kept, settings[BEAM]), limits)
+    return within
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
