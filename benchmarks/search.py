@@ -31,8 +31,10 @@ from benchmarks.search_task import Task, train
 from espnet_plugin.losses import full_sum_loss
 from espnet_plugin.nn import FeedForwardPrediction, JointNetwork, LSTMPrediction
 from espnet_plugin.search import BeamOptions, BeamSearch, greedy_search, levenshtein
+from espnet_plugin.search.beam.beam_options import ENGINES
 
 FRAME_SECONDS = 0.04
+BEAMS = (1, 4, 8, 16, 32)
 Tokens = list[tuple[int, ...]]
 Run = Callable[[], Tokens]
 
@@ -100,7 +102,9 @@ def against_espnet(args: argparse.Namespace) -> None:
 
     def ours(batch: int, **options: Any) -> Run:
         search = BeamSearch(
-            prediction, joint, BeamOptions(beam=args.beam, topology="rnnt", **options)
+            prediction,
+            joint,
+            BeamOptions(beam=args.beam, topology="rnnt", engine="torch", **options),
         )
         parts = [slice(i, i + batch) for i in range(0, args.utterances, batch)]
         return lambda: [h[0].tokens for p in parts for h in search.search(encoder[p], frames[p])]
@@ -157,7 +161,7 @@ def growth(args: argparse.Namespace) -> None:
     for topology in ("monotonic", "rnnt"):
         prediction, joint = networks(task, args, topology)
         encoder, _, _ = task.batch(32, torch.Generator().manual_seed(1))
-        table(topology, prediction, joint, encoder, (1, 8, 32), (1, 4, 8, 16, 32), args.repeats)
+        table(topology, prediction, joint, encoder, (1, 8, 32), BEAMS, args.repeats, args.engine)
 
 
 def paper_size(args: argparse.Namespace) -> None:
@@ -170,7 +174,7 @@ def paper_size(args: argparse.Namespace) -> None:
         joint.output.bias[0] += 4.0
     encoder = torch.randn(16, 250, 512)
     label = f"paper size, V {args.paper_vocab}, monotonic"
-    table(label, prediction, joint, encoder, (1, 4, 16), (10,), args.repeats)
+    table(label, prediction, joint, encoder, (1, 4, 16), (10,), args.repeats, args.engine)
 
 
 def table(
@@ -181,6 +185,7 @@ def table(
     batches: Sequence[int],
     beams: Sequence[int],
     repeats: int,
+    engine: str,
 ) -> None:
     """Real-time factor (wall-clock / CPU time) for every beam and batch size."""
     topology = "rnnt" if label == "rnnt" else "monotonic"
@@ -189,7 +194,8 @@ def table(
     print("| --- " * (len(batches) + 1) + "|")
     for beam in beams:
         runs: dict[str, Run] = {}
-        search = BeamSearch(prediction, joint, BeamOptions(beam=beam, topology=topology))
+        options = BeamOptions(beam=beam, topology=topology, engine=engine)
+        search = BeamSearch(prediction, joint, options)
         for n in batches:
             part, frames = encoder[:n], torch.full((n,), encoder.shape[1])
             runs[str(n)] = lambda p=part, f=frames, s=search: [h[0].tokens for h in s.search(p, f)]
@@ -213,6 +219,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=32)
     parser.add_argument("--steps", type=int, default=300, help="of training")
     parser.add_argument("--cache", type=Path, help="folder to keep the trained networks in")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="of the last two")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

@@ -71,18 +71,29 @@ def hidden_layer(encoder: Any, predicted: Any, activation: int, out: Any) -> Non
 
 
 @njit(fastmath=_SUMS, error_model="numpy")  # type: ignore[untyped-decorator]
+def _last_labels(weight: Any, bias: Any, hidden: Any, out: Any) -> None:
+    """The output layer's last V modulo 4 labels, one by one."""
+    vocab, size = weight.shape
+    for v in range(vocab - vocab % 4, vocab):
+        for i in range(hidden.shape[0]):
+            total = weight.dtype.type(0.0)
+            for j in range(size):
+                total += weight[v, j] * hidden[i, j]
+            out[i, v] = total + bias[v]
+
+
+@njit(fastmath=_SUMS, error_model="numpy")  # type: ignore[untyped-decorator]
 def output_layer(weight: Any, bias: Any, hidden: Any, out: Any) -> None:
     """hidden [M, J] times weight [V, J] transposed, plus bias [V] -> out [M, V].
 
     A block of 4 x 4 sums stays in registers; so the weights are read once, whatever M is.
     """
     vocab, size = weight.shape
-    rows = hidden.shape[0]
     zero = weight.dtype.type(0.0)
     for v in range(0, vocab - vocab % 4, 4):
         w0, w1, w2, w3 = weight[v], weight[v + 1], weight[v + 2], weight[v + 3]
-        for i in range(0, rows, 4):
-            left = min(rows - i, 4)
+        for i in range(0, hidden.shape[0], 4):
+            left = min(hidden.shape[0] - i, 4)
             s00 = s10 = s20 = s30 = s01 = s11 = s21 = s31 = zero
             s02 = s12 = s22 = s32 = s03 = s13 = s23 = s33 = zero
             h0 = hidden[i]
@@ -125,12 +136,7 @@ def output_layer(weight: Any, bias: Any, hidden: Any, out: Any) -> None:
                     out[i + 1, v + 2], out[i + 1, v + 3] = s21 + bias[v + 2], s31 + bias[v + 3]
             out[i, v], out[i, v + 1] = s00 + bias[v], s10 + bias[v + 1]
             out[i, v + 2], out[i, v + 3] = s20 + bias[v + 2], s30 + bias[v + 3]
-    for v in range(vocab - vocab % 4, vocab):
-        for i in range(rows):
-            total = zero
-            for j in range(size):
-                total += weight[v, j] * hidden[i, j]
-            out[i, v] = total + bias[v]
+    _last_labels(weight, bias, hidden, out)
 
 
 @njit(fastmath=_SUMS, error_model="numpy")  # type: ignore[untyped-decorator]
