@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ TOKENS = {
     "bpe": ["<blank>", "<unk>", "▁A", "▁B", "<sos/eos>"],
     "phn": ["<blank>", "<unk>", "a", "b", "a#", "b#", "<sos/eos>"],
 }
-FEATURES = {"raw": 80, "extracted": 13}
+FEATURES = {"raw": 80, "extracted": 26}  # the latter as AN4's cepstra have
 
 
 def is_pipeline(path: Path) -> bool:
@@ -38,8 +39,12 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def make_data(folder: Path, token_type: str, feats_type: str) -> None:
-    """Lists and statistics of three utterances; no audio, which nothing reads."""
+def make_data(folder: Path, token_type: str, feats_type: str, start: str | None) -> None:
+    """Lists and statistics of three utterances; no audio, which nothing reads.
+
+    Args:
+        start: the packed model that a stage starts from, whose labels are needed; or None.
+    """
     scp = "wav.scp" if feats_type == "raw" else "feats.scp"
     size = FEATURES[feats_type]
     for part in ("train", "valid"):
@@ -60,7 +65,11 @@ def make_data(folder: Path, token_type: str, feats_type: str) -> None:
         np.savez(stats / "feats_stats.npz", count=1, **sums)
     labels = folder / "data/token_list" / token_type
     labels.mkdir(parents=True)
-    (labels / "tokens.txt").write_text("".join(f"{token}\n" for token in TOKENS[token_type]))
+    tokens = "".join(f"{token}\n" for token in TOKENS[token_type])
+    if start is not None:
+        with zipfile.ZipFile(start) as archive:
+            tokens = archive.read("model/tokens.txt").decode()
+    (labels / "tokens.txt").write_text(tokens)
     (labels / "lexicon.txt").write_text("A a\nB b\n")
     (labels / "bpe.model").touch()
     (folder / "data/local").mkdir()
@@ -92,19 +101,24 @@ def test_dry_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     conf = next(parent for parent in path.parents if parent.name == "conf")
-    (tmp_path / "conf").symlink_to(conf)
-    monkeypatch.chdir(tmp_path)  # a recipe's folder, in which its YAML names files
+    # A recipe's folder, in which its YAML names files, as deep as the true one.
+    recipe = tmp_path / conf.relative_to(ROOT).parent
+    recipe.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (recipe / "conf").symlink_to(conf)
+    monkeypatch.chdir(recipe)
     local = Path("conf") / path.relative_to(conf)
     config = load_pipeline_config(local)
     options = next(iter(config.train_stages.values()))
-    feats_type = "extracted" if "frontend" in options and options["frontend"] is None else "raw"
+    feats_type = "raw" if "frontend_conf" in options else "extracted"
     hop = (options.get("frontend_conf") or {}).get("hop_length")
     words = config.alignment.get("variants") or "phn" in path.stem
     token_type = "phn" if words else "bpe" if "words" in path.stem or "bpe" in path.stem else "char"
-    make_data(tmp_path, token_type, feats_type)
+    starts = [str(stage.get("init_from")) for stage in config.train_stages.values()]
+    make_data(recipe, token_type, feats_type, next((s for s in starts if s[-4:] == ".zip"), None))
     arguments = command(local, token_type, feats_type, 8000 if hop == 80 else 16000)
     status = train.main([*arguments, "--python", preloaded_python])
-    log = tmp_path / "exp/t/conf/check.log"
+    log = recipe / "exp/t/conf/check.log"
     assert status == 0, log.read_text() if log.exists() else status
-    assert "plan: train:" in capsys.readouterr().out
-    assert sorted((tmp_path / "exp/t").iterdir()) == [tmp_path / "exp/t/conf"], "it did something"
+    assert "plan: " in capsys.readouterr().out
+    assert sorted((recipe / "exp/t").iterdir()) == [recipe / "exp/t/conf"], "it did something"
