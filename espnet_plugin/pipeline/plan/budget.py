@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+import yaml
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,31 @@ def options_from_arguments(arguments: Sequence[str]) -> dict[str, str]:
             found[key] = value
         elif index + 1 < len(arguments):
             found[key] = arguments[index + 1]
+    return found
+
+
+def with_mappings(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """The ``..._conf`` options with what arguments as ``--encoder_conf num_blocks=2`` change.
+
+    ESPnet takes such an option several times; a value without ``=`` is a mapping in YAML.
+    """
+    found = {
+        name: deepcopy(dict(value)) for name, value in options.items() if isinstance(value, Mapping)
+    }
+    for flag, value in pairwise(arguments):
+        name = flag.removeprefix("--")
+        if not flag.startswith("--") or not name.endswith("_conf"):
+            continue
+        key, equals, text = value.partition("=")
+        given = {key: text} if equals else yaml.safe_load(value)
+        if not isinstance(given, Mapping):
+            continue
+        for path, item in given.items():
+            place = found.setdefault(name, {})
+            *outer, last = str(path).split(".")
+            for part in outer:
+                place = place.setdefault(part, {})
+            place[last] = yaml.safe_load(item) if equals else item
     return found
 
 

@@ -10,6 +10,7 @@ from espnet_plugin.pipeline.plan.budget import (
     epochs_for_hours,
     epochs_for_steps,
     options_from_arguments,
+    with_mappings,
 )
 
 
@@ -64,3 +65,14 @@ def test_bad_budgets(kwargs: dict[str, int]) -> None:
 def test_options_from_arguments() -> None:
     found = options_from_arguments(["--max_epoch", "3", "--optim_conf", "lr=1", "--x=5"])
     assert found == {"max_epoch": "3", "optim_conf": "lr=1", "x": "5"}
+
+
+def test_mappings_of_the_command_line_go_into_those_of_the_yaml() -> None:
+    options = {"encoder_conf": {"num_blocks": 12, "deep": {"a": 1, "b": 2}}, "max_epoch": 3}
+    arguments = ["--encoder_conf", "num_blocks=2", "--max_epoch", "9"]
+    arguments += ["--encoder_conf", "deep.a=[1, 2]", "--loss_conf", "{max_frames: 10}"]
+    assert with_mappings(options, arguments) == {
+        "encoder_conf": {"num_blocks": 2, "deep": {"a": [1, 2], "b": 2}},
+        "loss_conf": {"max_frames": 10},
+    }
+    assert options["encoder_conf"] == {"num_blocks": 12, "deep": {"a": 1, "b": 2}}
