@@ -10,6 +10,16 @@ import yaml
 
 TOKENS = ["<blank>", "<unk>", "<space>", "A", "B", "<sos/eos>"]
 PHONEMES = ["<blank>", "<unk>", "A", "A#", "B", "B#", "<sos/eos>"]
+ENCODER = {
+    "output_size": 8,
+    "attention_heads": 2,
+    "linear_units": 8,
+    "num_blocks": 1,
+    "vgg_channels": [2, 2, 2],
+    "macaron_style": True,
+    "rel_pos_type": "latest",
+    "cnn_module_kernel": 3,
+}
 LM_ARPA = """\\data\\
 ngram 1=6
 
@@ -49,16 +59,6 @@ def write_model(
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = {
-        "output_size": 8,
-        "attention_heads": 2,
-        "linear_units": 8,
-        "num_blocks": 1,
-        "vgg_channels": [2, 2, 2],
-        "macaron_style": True,
-        "rel_pos_type": "latest",
-        "cnn_module_kernel": 3,
-    }
     config = {
         **ProgressiveASRTask.get_default_config(),
         "output_dir": str(folder),
@@ -67,7 +67,7 @@ def write_model(
         "input_size": 8,
         "normalize": None,
         "encoder": "progressive_conformer",
-        "encoder_conf": encoder,
+        "encoder_conf": ENCODER,
         "decoder": "feedforward_prediction",
         "decoder_conf": {"embed_size": 4, "hidden_size": 6},
         "model_conf": {"topology": topology, "joint_conf": {"joint_size": 8}},

@@ -127,7 +127,7 @@ def _check_features(model: ProgressiveTransducerModel, options: ExportOptions) -
     front_end: Any = model.frontend
     if not isinstance(front_end, KaldiFbank):
         if options.any_features:
-            return model._feature_size()
+            return model.feature_size()
         what = "extracted features" if front_end is None else type(front_end).__name__
         raise ValueError(
             f"the model was trained on {what}; sherpa-onnx computes Kaldi's filterbanks from "

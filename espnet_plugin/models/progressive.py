@@ -217,12 +217,17 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         found = measure_subsampling(
             self.encoder,
             lambda feats, lengths: self.encode_features(feats, lengths).lengths,
-            self._feature_size(),
+            self.feature_size(),
         )
         self.train(was_training)
         return found
 
-    def _feature_size(self) -> int:
+    def feature_size(self) -> int:
+        """Features per frame that the encoder takes.
+
+        Raises:
+            ValueError: they come from the data loader, and nobody told their number.
+        """
         if self.frontend is not None:
             return int(self.frontend.output_size())
         if self.input_size is None:

@@ -94,11 +94,12 @@ def probe_batch(
     All its utterances are of the mean length.
     """
     world = max(1, options.ngpu) * options.num_nodes
-    train = within_limit(train, stage_options(stage, options), options)
+    given = stage_options(stage, options)
+    train = within_limit(train, given, options)
     length = max(1, round(float(train.lengths.mean())))
     each = train.frames(length)
     if options.ngpu:
-        wanted = epoch_batches(train, stage_options(stage, options), world).largest_frames / world
+        wanted = epoch_batches(train, given, world).largest_frames / world
     else:
         wanted = CPU_FRAMES
     utterances = max(1, round(wanted / each))

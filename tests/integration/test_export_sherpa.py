@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.tiny_model import TOKENS, write_model
+from tests.tiny_model import ENCODER, TOKENS, write_model
 
 pytestmark = pytest.mark.slow
 RATE = 16000
@@ -67,17 +67,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frontend="kaldi_fbank",
         frontend_conf={"fs": RATE, "n_mels": 24},
         encoder_conf={
+            **ENCODER,
             "output_size": 32,
-            "attention_heads": 2,
             "linear_units": 32,
-            "num_blocks": 1,
             "vgg_channels": [4, 8, 8],
             "dropout_rate": 0.0,
             "positional_dropout_rate": 0.0,
-            "macaron_style": True,
-            "rel_pos_type": "latest",
-            "pos_enc_layer_type": "rel_pos",
-            "selfattention_layer_type": "rel_selfattn",
             "cnn_module_kernel": 5,
         },
         decoder_conf={"embed_size": 8, "hidden_size": 16, "context": 2},
