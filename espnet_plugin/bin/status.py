@@ -35,8 +35,12 @@ def rows_of(exp: Path) -> list[Row]:
     if not path.exists():
         raise ValueError(f"{path}: no such file; no pipeline has begun in this folder")
     invocation = PipelineState.load(path).invocation
-    # The command line's paths are relative to where it was given.
-    with contextlib.chdir(invocation.get("cwd", ".")):
+    # The command line's paths are relative to where it was given; of an experiment that came
+    # from another machine, that folder may not exist here: then to where we are, as in pack.
+    given = Path(invocation.get("cwd", "."))
+    if not given.is_dir():
+        logging.warning("%s: no such folder here; paths are taken from %s", given, Path.cwd())
+    with contextlib.chdir(given if given.is_dir() else Path.cwd()):
         arguments = with_present_names(invocation["arguments"])
         pipeline, _ = build_pipeline(arguments, lambda line: None)
         return step_rows(pipeline)

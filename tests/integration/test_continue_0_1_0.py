@@ -34,6 +34,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_status_shows_what_0_1_0_has_done(experiment: Path) -> None:
     done = call(experiment, "status", "--exp", "exp/old")
     assert done.returncode == 0, done.stderr
+    assert "no such folder here; paths are taken from" in done.stderr  # it was made elsewhere
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     states = {row[0]: row[1] for row in rows if row}
     assert states == {**dict.fromkeys(DONE, "done"), **dict.fromkeys(TO_DO, "todo")}
