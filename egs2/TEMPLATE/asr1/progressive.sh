@@ -400,6 +400,9 @@ importing=()
 plan=("${importing[@]}")
 [ -z "${stage_scheduler}" ] || plan+=(--stage_scheduler "${stage_scheduler}")
 [ -z "${stage_scheduler_conf}" ] || plan+=(--stage_scheduler_conf "${stage_scheduler_conf}")
+[ -z "${init_from}" ] || plan+=(--init_from "${init_from}")
+[ -z "${init_from_stage}" ] || plan+=(--init_from_stage "${init_from_stage}")
+[ -z "${init_from_parts}" ] || plan+=(--init_from_parts "${init_from_parts}")
 
 # local_score FOLDER: scoring of the corpus's own, if it has one
 local_score() {
@@ -542,9 +545,6 @@ if [ -n "${nlsyms_txt}" ] && [ "${token_type}" = char ]; then
 fi
 [ -z "${train_threads}" ] || pipeline+=(--train_threads "${train_threads}")
 [ -z "${word_ngram}" ] || pipeline+=(--word_arpa "${word_ngram}") # for N-best lists that ask for it
-[ -z "${init_from}" ] || pipeline+=(--init_from "${init_from}")
-[ -z "${init_from_stage}" ] || pipeline+=(--init_from_stage "${init_from_stage}")
-[ -z "${init_from_parts}" ] || pipeline+=(--init_from_parts "${init_from_parts}")
 
 if wanted 5; then
     log "step 5: statistics in ${stats}"

@@ -90,6 +90,18 @@ def add_plan_options(parser: argparse.ArgumentParser, config_required: bool = Tr
         metavar="MODULE",
         help="modules that register losses, models, ... of other packages, beside the YAML's",
     )
+    start = parser.add_argument_group("fine-tuning")
+    start.add_argument(
+        "--init_from",
+        metavar="MODEL",
+        help="start from this model: packed zip, experiment or stage folder, .pth, Hub id",
+    )
+    start.add_argument("--init_from_stage", help="which stage does (default: the first)")
+    start.add_argument(
+        "--init_from_parts",
+        metavar="PART,...",
+        help=f"of it only these, the rest at random: {', '.join(PARTS)} (default: all)",
+    )
 
 
 def mapping_option(text: str) -> dict[str, Any]:
@@ -137,18 +149,6 @@ def add_pipeline_options(parser: argparse.ArgumentParser, data_required: bool = 
         data.add_argument(f"--{name}", default=default)
     add("--word_arpa", help=f"word n-gram that N-best lists with an lm word:{WORD_ARPA}:SCALE use")
     _add_fold_lengths(parser)
-    start = parser.add_argument_group("fine-tuning")
-    start.add_argument(
-        "--init_from",
-        metavar="MODEL",
-        help="start from this model: packed zip, experiment or stage folder, .pth, Hub id",
-    )
-    start.add_argument("--init_from_stage", help="which stage does (default: the first)")
-    start.add_argument(
-        "--init_from_parts",
-        metavar="PART,...",
-        help=f"of it only these, the rest at random: {', '.join(PARTS)} (default: all)",
-    )
     work = parser.add_argument_group("resources")
     work.add_argument("--ngpu", type=int, default=0, help="GPUs a node for training; 0: CPU")
     work.add_argument("--num_nodes", type=int, default=1)
@@ -244,7 +244,8 @@ def plan_config(args: argparse.Namespace) -> PipelineConfig:
     """The pipeline's YAML, with what the command line says about its plan.
 
     Raises:
-        ValueError: the YAML is invalid, or ``--imports`` names what is no module.
+        ValueError: the YAML is invalid, ``--imports`` names what is no module, or ``--init_from``
+            is for a stage that there is not.
     """
     config = load_pipeline_config(args.config)
     name, conf = args.stage_scheduler, args.stage_scheduler_conf
@@ -255,23 +256,34 @@ def plan_config(args: argparse.Namespace) -> PipelineConfig:
     given = {"stage_scheduler": name or config.stage_scheduler, "stage_scheduler_conf": conf}
     merged = deep_merge(scheduler, given)  # another scheduler has other options
     imports = module_names([*config.imports, *args.imports], "--imports")
-    return replace(config, **merged, imports=imports)
+    return _with_start(replace(config, **merged, imports=imports), args)
 
 
-def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
-    """That of `plan_config`, with what the command line says about jobs and fine-tuning.
-
-    Raises:
-        ValueError: the YAML is invalid, ``--init_from`` names no stage, or there are arguments for
-            a job that is not planned.
-    """
-    config = _with_word_arpa(_with_job_arguments(plan_config(args), args), args.word_arpa)
+def _with_start(config: PipelineConfig, args: argparse.Namespace) -> PipelineConfig:
+    """``--init_from MODEL`` for its stage, by default the first that is planned."""
     if args.init_from is None:
         if args.init_from_stage or args.init_from_parts:
             raise ValueError("--init_from_stage and --init_from_parts need --init_from MODEL")
         return config
-    stage = args.init_from_stage or make_plan(config)[0].name
+    stage = args.init_from_stage
+    if stage is None:
+        # Which one is first is the scheduler's answer, and it refuses a plan that begins with mbr
+        # or viterbi unless that stage brings a model.
+        given = {
+            name: {**options, "init_from": args.init_from}
+            for name, options in config.train_stages.items()
+        }
+        stage = make_plan(replace(config, train_stages=given))[0].name
     return with_init(config, stage, args.init_from, args.init_from_parts)
+
+
+def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
+    """That of `plan_config`, with what the command line says about jobs.
+
+    Raises:
+        ValueError: as there, or there are arguments for a job that is not planned.
+    """
+    return _with_word_arpa(_with_job_arguments(plan_config(args), args), args.word_arpa)
 
 
 def _with_job_arguments(config: PipelineConfig, args: argparse.Namespace) -> PipelineConfig:

@@ -97,6 +97,18 @@ def test_a_broken_configuration_is_a_finding(arguments: list[str], tmp_path: Pat
     assert found.status == FAILED and "did you mean train_stages" in found.found
 
 
+def test_a_plan_that_begins_with_mbr_is_fine_with_a_model_from_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT / "egs2/an4/asr1")
+    given = ["--config", "conf/train_progressive.yaml"]
+    given += ["--stage_scheduler_conf", "{stages: [mbr]}"]
+    refused = doctor.examine(doctor.get_parser().parse_args(given))[0]
+    assert refused.status == FAILED and "needs N-best lists" in refused.found
+    found = doctor.examine(doctor.get_parser().parse_args([*given, "--init_from", "m.zip"]))[0]
+    assert found.status == OK and "yaml: mbr" in found.found
+
+
 def test_python_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert software.python_version((3, 12)).status == OK
     assert software.python_version((3, 11)).status == FAILED
