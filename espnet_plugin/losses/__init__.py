@@ -1,6 +1,7 @@
 """Training criteria as functions of tensors (L1). See docs/losses.md."""
 
 from espnet_plugin.losses.backends import available_backends
+from espnet_plugin.losses.consistency import consistency_loss
 from espnet_plugin.losses.ctc import ctc_loss
 from espnet_plugin.losses.encoder_full_sum import encoder_full_sum_loss
 from espnet_plugin.losses.full_sum import full_sum_loss
@@ -15,6 +16,7 @@ __all__ = [
     "Restriction",
     "alignment_band",
     "available_backends",
+    "consistency_loss",
     "ctc_loss",
     "encoder_ce_loss",
     "encoder_full_sum_loss",

@@ -65,6 +65,7 @@ class Batch:
         nbest: the batch's N-best lists, or None.
         graph: all pronunciation variants of the words, or None.
         utt_ids: names, for messages.
+        views: how often each utterance is in the batch; all of its rows are view after view.
         data: what else the criterion needs, `<name>` and `<name>_lengths` as the data loader pads
             them.
     """
@@ -81,4 +82,5 @@ class Batch:
     row_labels: Tensor | None = None
     nbest: NBest | None = None
     graph: LabelGraph | None = None
+    views: int = 1
     data: Mapping[str, Tensor] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from espnet_plugin.models.nbest_data import unpack_nbest
 from espnet_plugin.models.specaug import masks_windows
 from espnet_plugin.models.subsampling import measure_subsampling
 from espnet_plugin.models.variants import batch_graph
+from espnet_plugin.models.views import repeated
 from espnet_plugin.nn.chunking import Subsampling
 from espnet_plugin.nn.dropout import share_masks
 from espnet_plugin.nn.joint import JointNetwork
@@ -172,8 +173,19 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             if self.normalize is not None:
                 feats, lengths = self.normalize(feats, lengths)
             if self.specaug is not None and self.training:
-                augment = self.specaug if masks else self.specaug.distort
-                feats, lengths = augment(feats, lengths)
+                feats, lengths = self._augmented(feats, lengths, masks)
+        return feats, lengths
+
+    def _augmented(self, feats: Tensor, lengths: Tensor, masks: bool) -> tuple[Tensor, Tensor]:
+        """One view of each utterance, or as many as the criterion compares."""
+        views = self.criterion.views
+        if views is None:
+            augment = self.specaug if masks else self.specaug.distort
+            feats, lengths = augment(feats, lengths)
+            return feats, lengths
+        feats, lengths = self.specaug.distort(feats, lengths, views.count)
+        if masks:
+            feats = self.specaug.mask(feats, lengths, views.time_masks)
         return feats, lengths
 
     def encode_features(self, feats: Tensor, lengths: Tensor) -> EncoderOutput:
@@ -264,6 +276,11 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         utt_ids = list(kwargs.get("utt_id") or map(str, range(len(text))))
         self._check_needs(kwargs)
         feats, feats_lengths = self.features(speech, speech_lengths, not self.masks_windows())
+        views = self.criterion.views if self.training else None
+        if views is not None:
+            kwargs = repeated(kwargs, views)
+            text, text_lengths = text.repeat(views.count, 1), text_lengths.repeat(views.count)
+            utt_ids = utt_ids * views.count
         if "alignment" in self.criterion.needs:
             batch = aligned_batch(
                 self, (feats, feats_lengths), (text, text_lengths), utt_ids, kwargs
@@ -282,7 +299,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             summed = "variants" in self.criterion.needs
             graph = batch_graph(kwargs["variants"], kwargs["variants_lengths"]) if summed else None
             batch = Batch(encoder, text, text_lengths, utt_ids, nbest=nbest, graph=graph)
-        batch = replace(batch, data=self._own_data(kwargs))
+        count = 1 if views is None else views.count
+        batch = replace(batch, data=self._own_data(kwargs), views=count)
         loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
             stats.update(self._validation_errors(batch, weight))

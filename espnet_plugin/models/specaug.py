@@ -79,8 +79,15 @@ class ProgressiveSpecAug(AbsSpecAug):
         x, x_lengths = self.distort(x, x_lengths)
         return self.mask(x, x_lengths), x_lengths
 
-    def distort(self, x: Tensor, x_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """All but the masks: stretch, warp and noise; of whole utterances [B, T', F]."""
+    def distort(self, x: Tensor, x_lengths: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
+        """All but the masks: stretch, warp and noise; of whole utterances [B, T', F].
+
+        Args:
+            views: W copies of the batch, one after the other, that differ in their noise alone.
+
+        Returns:
+            [W·B, T'', F] and lengths.
+        """
         if self.time_stretch is not None:
             low, high = self.time_stretch
             factor = low + (high - low) * float(torch.rand(()))
@@ -89,15 +96,21 @@ class ProgressiveSpecAug(AbsSpecAug):
             low, high = self.frequency_warp
             factors = low + (high - low) * torch.rand(x.size(0))
             x = frequency_warp(x, factors.to(x.device))
+        if views > 1:
+            x, x_lengths = x.repeat(views, 1, 1), x_lengths.repeat(views)
         if self.noise_std > 0:
             x = x + self.noise_std * torch.randn_like(x)
         return x, x_lengths
 
-    def mask(self, x: Tensor, x_lengths: Tensor) -> Tensor:
-        """Masks of each row of [B, T', F], utterances or windows of them; one training step."""
+    def mask(self, x: Tensor, x_lengths: Tensor, time_masks: float = 1.0) -> Tensor:
+        """Masks of each row of [B, T', F], utterances or windows of them; one training step.
+
+        Args:
+            time_masks: factor of the allowed number of time masks.
+        """
         strength = 0.5 if float(self.steps) < self.warmup_steps else 1.0
         self.steps += 1
-        return self._mask(x, x_lengths, strength)
+        return self._mask(x, x_lengths, strength, time_masks)
 
     def _counts(self, most: Tensor, strength: float) -> Tensor:
         """Number of masks, uniform in 1..strength·most (0 where that is below one)."""
@@ -105,10 +118,11 @@ class ProgressiveSpecAug(AbsSpecAug):
         draw = torch.rand(most.shape).to(most.device)
         return torch.where(most >= 1, (draw * most).floor() + 1, most).long()
 
-    def _mask(self, x: Tensor, lengths: Tensor, strength: float) -> Tensor:
+    def _mask(self, x: Tensor, lengths: Tensor, strength: float, time_masks: float) -> Tensor:
         batch, frames, channels = x.shape
         if self.frames_per_time_mask > 0:
-            counts = self._counts(lengths / self.frames_per_time_mask, strength)
+            most = lengths / self.frames_per_time_mask * time_masks
+            counts = self._counts(most, strength)
             mask = random_masks(lengths, counts, self.time_mask_width, frames, None)  # [B, T']
             x = x.masked_fill(mask[:, :, None], 0.0)
         if self.max_freq_masks > 0:

@@ -21,6 +21,7 @@ from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.models.preprocessor import LexiconPreprocessor
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.models.views import check_views
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.packages.imports import import_modules, module_names
 from espnet_plugin.pipeline.plan.losses import data_names, find_loss, loss_names
@@ -178,6 +179,7 @@ class ProgressiveASRTask(ASRTask):
         of files is not there where a packed model only decodes.
         """
         if isinstance(model, ProgressiveTransducerModel):
+            check_views(model.specaug, model.criterion.views)
             model.criterion.prepare(model)
         options = getattr(args, "accelerators", None) or {}
         host = Host(

@@ -44,6 +44,8 @@ CONFIG = {
         "decoder": "feedforward_prediction",
         "decoder_conf": {"embed_size": 8, "hidden_size": 16},
         "model_conf": {"joint_conf": {"joint_size": 16}},
+        "specaug": "progressive",
+        "specaug_conf": {"time_stretch": [0.9, 1.1], "noise_std": 0.1},
         "optim": "adam",
         "optim_conf": {"lr": 1e-3},
         "batch_type": "unsorted",
@@ -57,9 +59,13 @@ CONFIG = {
         "num_att_plot": 0,
     },
     "train_stages": {
-        "align": {"loss": "ctc", "loss_conf": {"topology": "monotonic"}, "max_epoch": 2},
+        # two augmentations of each utterance, a part of whose random numbers is common
+        "align": {"loss": "ctc", "loss_conf": {"consistency_scale": 0.2}, "max_epoch": 2},
         "viterbi": {"max_epoch": 2},
-        "full_sum": {"max_epoch": 2},
+        "full_sum": {
+            "loss_conf": {"encoder_scale": 0.1, "consistency_scale": 0.02},
+            "max_epoch": 2,
+        },
         "mbr": {"max_epoch": 2},
     },
     # No prior: it would cost one more ESPnet start in each run.

@@ -34,6 +34,21 @@ class Chunking:
     augment: bool = False
 
 
+@dataclass(frozen=True)
+class Views:
+    """Each training utterance several times in its batch, augmented otherwise each time.
+
+    Stretch and frequency warp are common to all views, masks and noise are not.
+
+    Attributes:
+        count: of views; the rows of a batch are view after view.
+        time_masks: how many times as many time masks as without views.
+    """
+
+    count: int = 2
+    time_masks: float = 1.0
+
+
 class TransducerParts(Protocol):
     """What criteria use of a model, whatever class it has.
 
@@ -69,6 +84,7 @@ class Criterion(ABC):
             alignments and N-best lists. The task adds those of the options to an instance's.
         option_needs: option of the constructor -> names needed as well where it is given.
         chunking: how the model cuts training utterances before the encoder, or None.
+        views: how often a training batch holds each of its utterances, or None for once.
         searches_encoder: True when greedy decoding should read the encoder's output layer
             instead of the joint network, because only that is trained.
 
@@ -84,6 +100,7 @@ class Criterion(ABC):
     needs: tuple[str, ...] = ()
     option_needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     chunking: Chunking | None = None
+    views: Views | None = None
     searches_encoder: bool = False
 
     def __init__(self, normalization: str = "sequences") -> None:
@@ -130,6 +147,20 @@ class Criterion(ABC):
         """
         # Not 0: a weight of 0 in every process would make ESPnet's average NaN.
         return self.counts(batch, used).sum().float().clamp(min=1e-6)
+
+
+def consistency_views(scale: float, time_masks: float) -> Views | None:
+    """The views that consistency of this weight needs; None for weight 0.
+
+    Raises:
+        ValueError: one of them is negative.
+    """
+    if scale < 0 or time_masks < 0:
+        raise ValueError(
+            "loss_conf: consistency_scale and consistency_time_masks must not be negative, got "
+            f"{scale} and {time_masks}"
+        )
+    return Views(time_masks=time_masks) if scale > 0 else None
 
 
 def check_max_frames(max_frames: int | None) -> None:

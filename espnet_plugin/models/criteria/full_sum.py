@@ -10,6 +10,7 @@ from torch import Tensor
 from espnet_plugin.losses import (
     Restriction,
     alignment_band,
+    consistency_loss,
     encoder_full_sum_loss,
     fused_full_sum_loss,
     pruned_restriction,
@@ -22,6 +23,7 @@ from espnet_plugin.models.criteria.base import (
     Criterion,
     TransducerParts,
     check_max_frames,
+    consistency_views,
     feasible,
     within_frames,
 )
@@ -37,6 +39,11 @@ class FullSumCriterion(Criterion):
         backend: of `fused_full_sum_loss`; "auto" takes the best one available.
         encoder_scale: weight of the encoder-only full-sum loss on the output layer of the encoder
             (0 as in the paper; from scratch it helps the encoder to take off).
+        consistency_scale: weight of the consistency between two augmentations of each utterance,
+            in the posteriors of the encoder's output layer (`consistency_loss`), which
+            `encoder_scale` trains (CR-CTC beside a transducer: 0.1 and 0.02). The full sum is
+            then over both.
+        consistency_time_masks: with it, how many times as many time masks SpecAugment draws.
         max_frames: encoder frames above which a sequence is left out of training (paper: 600).
         normalization: see `Criterion`.
         band: [left, right], encoder frames by which a label may be emitted before and after its
@@ -49,7 +56,8 @@ class FullSumCriterion(Criterion):
 
     Raises:
         ValueError: for a negative scale or regulariser, max_frames below 1, an impossible band or
-            s_range or both of them, or a backend that cannot do it.
+            s_range or both of them, consistency of a layer that nothing trains, or a backend that
+            cannot do it.
     """
 
     option_needs = BUILT_IN["full_sum"].option_needs
@@ -58,6 +66,8 @@ class FullSumCriterion(Criterion):
         self,
         backend: str = "auto",
         encoder_scale: float = 0.0,
+        consistency_scale: float = 0.0,
+        consistency_time_masks: float = 2.5,
         max_frames: int | None = None,
         normalization: str = "sequences",
         band: Sequence[int] | None = None,
@@ -74,6 +84,14 @@ class FullSumCriterion(Criterion):
         check_max_frames(max_frames)
         self.backend = backend
         self.encoder_scale = encoder_scale
+        self.consistency_scale = consistency_scale
+        self.views = consistency_views(consistency_scale, consistency_time_masks)
+        if self.views is not None and encoder_scale == 0:
+            raise ValueError(
+                "loss_conf.consistency_scale compares posteriors of the encoder's output layer, "
+                "which only encoder_scale trains: set that above 0, too (such as 0.1 with a "
+                "consistency_scale of 0.02)"
+            )
         self.max_frames = max_frames
         self.band = _checked_band(band)
         self.s_range = s_range
@@ -161,13 +179,29 @@ class FullSumCriterion(Criterion):
         stats["loss_full_sum"] = loss.detach()
         further = [] if simple is None else [("loss_simple", self.simple_scale, simple)]
         if self.encoder_scale > 0:
-            further.append(("loss_encoder", self.encoder_scale, _encoder_losses(model, batch)))
+            further += self._encoder_losses(model, batch)
         for name, scale, values in further:
             finite, _ = feasible(values)
             scaled = self.normalize(values, batch, used & finite)
             stats[name] = scaled.detach()
             loss = loss + scale * scaled
         return loss, stats, self.weight(batch, used)
+
+    def _encoder_losses(
+        self, model: TransducerParts, batch: Batch
+    ) -> list[tuple[str, float, Tensor]]:
+        """Losses [B] of the encoder's own output layer with names and weights.
+
+        Its alignments are monotonic in every topology.
+        """
+        logits, lengths = model.encoder_logits(batch.encoder.frames), batch.encoder.lengths
+        kind = {**_kind(model), "topology": "monotonic"}
+        losses = encoder_full_sum_loss(logits, batch.targets, lengths, batch.target_lengths, **kind)
+        found = [("loss_encoder", self.encoder_scale, losses)]
+        if batch.views == 2:
+            apart = consistency_loss(logits, lengths, reduction="none")
+            found.append(("loss_consistency", self.consistency_scale, apart))
+        return found
 
 
 def _kind(model: TransducerParts) -> dict[str, Any]:
@@ -178,17 +212,6 @@ def _kind(model: TransducerParts) -> dict[str, Any]:
         "reduction": "none",
         "infeasible": "inf",
     }
-
-
-def _encoder_losses(model: TransducerParts, batch: Batch) -> Tensor:
-    """[B] of the encoder's own output layer, over monotonic alignments."""
-    return encoder_full_sum_loss(
-        model.encoder_logits(batch.encoder.frames),
-        batch.targets,
-        batch.encoder.lengths,
-        batch.target_lengths,
-        **{**_kind(model), "topology": "monotonic"},
-    )
 
 
 def _checked_band(band: Sequence[int] | None) -> tuple[int, int] | None:
