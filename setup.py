@@ -124,6 +124,8 @@ setup(
             "mypy",
             "onnx",
             "onnxruntime",
+            # Drives a Chromium that is on the machine; its own is not fetched.
+            "playwright",
             "pre-commit",
             "pytest",
             "pytest-xdist",
@@ -133,8 +135,9 @@ setup(
             "types-PyYAML",
             "yamllint",
         ],
-        # Speech for the synthetic corpus: eSpeak NG's library and voices.
-        "demo": ["espeakng-loader"],
+        # `make demo`: eSpeak NG's library and voices for the synthetic corpus; the page of
+        # `espnet-progressive demo`.
+        "demo": ["espeakng-loader", "gradio>=6"],
         # Pronunciations for words that a lexicon lacks (make-tokens --g2p g2p_en).
         "g2p": ["espnet-g2p-en"],
         # A backend of the standard topology's loss; needs a CUDA compiler.

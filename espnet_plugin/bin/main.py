@@ -25,6 +25,7 @@ COMMANDS = {
     "pack": "one file with the trained model and all it needs, tried out",
     "upload": "publish a packed model on the Hugging Face Hub, with a model card",
     "transcribe": "audio files to text, captions, CTM and JSON",
+    "demo": "a web page on this machine to try a model, with microphone and captions",
     "check-data": "check Kaldi-style data folders",
     "export": "ONNX files of a trained model, for sherpa-onnx and other runtimes",
     "show-config": "the merged ESPnet configuration of a train stage",

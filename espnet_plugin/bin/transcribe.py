@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from espnet_plugin.transcription.files import Source
     from espnet_plugin.transcription.transcriber import Transcriber
 
+MODEL_HELP = (
+    "packed zip file or its folder, Hub id (owner/name@revision), or the folder of an experiment "
+    "or a train stage"
+)
 _FORMATS = ("txt", "json", "srt", "vtt", "ctm")  # transcription.formats; its import costs torch
 _LOG = logging.getLogger("espnet_plugin.transcription")
 
@@ -35,13 +39,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("audio", type=Path, nargs="+", help="files, or folders with such")
-    add(
-        "--model",
-        required=True,
-        help="packed zip file or its folder, Hub id (owner/name@revision), or the folder of an "
-        "experiment or a train stage",
-    )
-    add_imports_option(parser)
+    add("--model", required=True, help=MODEL_HELP)
     add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
     add(
         "--format",
@@ -51,6 +49,15 @@ def get_parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(_FORMATS)} (txt)",
     )
     add("--resume", action="store_true", help="leave files alone that --output_dir has already")
+    add_recognition_options(parser)
+    add("--quiet", action="store_true", help="no progress bar, no notices")
+    return parser
+
+
+def add_recognition_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `make_transcriber`, of all commands that recognise recordings."""
+    add_imports_option(parser)
+    add = parser.add_argument
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--batch_size", type=int, default=8, help="pieces at once (%(default)s)")
     add("--channels", default="mix", help="mix, each, or a channel's number (%(default)s)")
@@ -65,8 +72,6 @@ def get_parser() -> argparse.ArgumentParser:
     cut("--overlap", type=float, default=2.0, help="seconds, of windows (%(default)s)")
     cut("--pause", type=float, default=0.6, help="seconds of silence inside a piece (%(default)s)")
     add("--inference_config", type=Path, help="YAML with options of decode")
-    add("--quiet", action="store_true", help="no progress bar, no notices")
-    return parser
 
 
 def formats(text: str) -> list[str]:
@@ -79,8 +84,10 @@ def formats(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """The options, and those of the search that were given.
+def parse(
+    parser: argparse.ArgumentParser, cmd: Sequence[str] | None
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of a command, and those of the search that were given with them.
 
     Raises:
         ValueError: a configuration that cannot be read.
@@ -89,7 +96,6 @@ def parse(cmd: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]
     from espnet_plugin.packages.contents import JOB_OPTIONS
     from espnet_plugin.packages.package import read_mapping
 
-    parser = get_parser()
     own = {action.dest for action in parser._actions}
     add_search_arguments(parser)
     for action in parser._actions:
@@ -116,13 +122,14 @@ def make_transcriber(
     from espnet_plugin.transcription.transcriber import Cutting, Transcriber
 
     cutting = Cutting(args.segmentation, args.longest, args.overlap, args.pause)
-    from espnet_plugin.inference.speech2text import Speech2Text
-    from espnet_plugin.inference.word_recogniser import WordRecogniser
     from espnet_plugin.packages.imports import import_modules
     from espnet_plugin.packages.loading import pretrained_arguments
 
     import_modules(args.imports, "--imports")
-    packed = pretrained_arguments(args.model)
+    packed = pretrained_arguments(args.model)  # what is wrong with it shows before ESPnet's import
+    from espnet_plugin.inference.speech2text import Speech2Text
+    from espnet_plugin.inference.word_recogniser import WordRecogniser
+
     beam = search.get("beam_size") or packed.get("beam_size") or 8
     search = {"nbest": beam, **search}  # confidences are shares of the whole beam
     loaded = Speech2Text.from_pretrained(args.model, device=args.device, **search)
@@ -149,13 +156,22 @@ def check(args: argparse.Namespace, sources: Sequence[Source]) -> None:
             raise ValueError("--resume needs --output_dir, where it looks for what is done")
         if len(args.format) > 1 or (len(sources) > 1 and args.format != ["txt"]):
             raise ValueError("several formats, or captions of several files, need --output_dir")
-    if args.device != "cpu":
+    check_device(args.device)
+    if args.batch_size < 1:
+        raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if device != "cpu":
         import torch
 
         if not torch.cuda.is_available():
-            raise ValueError(f"--device {args.device}: no GPU is available here; take cpu")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")
+            raise ValueError(f"--device {device}: no GPU is available here; take cpu")
 
 
 class Writer:
@@ -220,13 +236,17 @@ def transcribe(args: argparse.Namespace, search: dict[str, Any]) -> int:
     return failed
 
 
+def hide_espnets_warning() -> None:
+    """Of a model whose decoder is attached later; a user could only wonder."""
+    logging.getLogger().addFilter(lambda record: "ctc_weight==1.0" not in record.getMessage())
+
+
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, 1 (a file failed), 2 (user error) or 130 (Ctrl-C)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    # ESPnet on a model whose decoder is attached later; a user could only wonder.
-    logging.getLogger().addFilter(lambda record: "ctc_weight==1.0" not in record.getMessage())
+    hide_espnets_warning()
     try:
-        args, search = parse(cmd)
+        args, search = parse(get_parser(), cmd)
         _LOG.setLevel(logging.WARNING if args.quiet else logging.INFO)
         failed = transcribe(args, search)
     except ValueError as error:

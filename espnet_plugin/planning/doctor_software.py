@@ -24,6 +24,7 @@ PACKAGES: dict[str, str | None] = {
 #: Optional packages -> what they are for, and the extra that installs them.
 OPTIONAL = {
     "matplotlib": ("the report's pictures", "plots"),
+    "gradio": ("the page that `espnet-progressive demo` serves", "demo"),
     "kenlm": ("faster word n-grams in the search", "ngram"),
     "desphere": ("shorten-compressed SPHERE audio, instead of sph2pipe", "sphere"),
     "espnet-g2p-en": ("pronunciations of words that a lexicon lacks", "g2p"),

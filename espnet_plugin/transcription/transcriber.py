@@ -129,6 +129,18 @@ class Transcriber:
                 pool = []
         yield from self._finish(pool)
 
+    def transcribe(self, path: Path) -> Transcript:
+        """What was said in one file.
+
+        Raises:
+            ValueError: it cannot be read or recognised; saying why.
+        """
+        file = self._open(path)
+        ((_, transcript),) = self._finish([file])
+        if transcript is None:
+            raise ValueError(file.error)
+        return transcript
+
     def _open(self, path: Path) -> _Pending:
         file = _Pending(path)
         try:
