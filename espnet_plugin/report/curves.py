@@ -21,13 +21,17 @@ _SPAN = 50  # a range of more than this factor is drawn on a logarithmic axis
 def training_curves(stages: Sequence[Stage]) -> Figure | None:
     """Draw three panels under each other; None before the first epoch of the first stage.
 
-    The criteria of the stages differ, so the curves break at the borders between them.
+    A fourth one shows how strongly accelerators worked, where stages have them. The criteria of the
+    stages differ, so the curves break at the borders between them.
     """
     stages = [stage for stage in stages if stage.epochs]
     if not stages:
         return None
-    figure = Figure(figsize=(10, 8.4), layout="constrained")
-    loss, errors, rate = figure.subplots(3, 1, sharex=True, height_ratios=[1.2, 1.2, 0.8])
+    strengths = accelerator_settings(stages)
+    heights = [1.2, 1.2, 0.8, *([0.8] if strengths else [])]
+    figure = Figure(figsize=(10, 2.6 * sum(heights) + 0.1), layout="constrained")
+    panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    loss, errors, rate = panels[:3]
     _draw(loss, stages, lambda e: e.train.get("loss"), TRAIN, "training")
     _draw(loss, stages, lambda e: e.valid.get("loss"), VALID, "dev")
     loss.set_ylabel("loss (each stage its own)")
@@ -38,17 +42,40 @@ def training_curves(stages: Sequence[Stage]) -> Figure | None:
     rate.set_ylabel("learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     rate.set_ylim(bottom=0)
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rate.set_xlabel("epochs, all stages together")
-    for axes in (loss, errors, rate):
+    if strengths:
+        _draw_strengths(panels[3], stages, strengths)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].set_xlabel("epochs, all stages together")
+    for axes in panels:
         tidy(axes)
         _show_stages(axes, stages)
     _name_stages(loss, stages)
     _logarithmic_if_wide(loss)
     errors.set_ylim(0, min(max(errors.get_ylim()[1], 5), 105))
-    for axes in (loss, errors):
+    for axes in (loss, errors, *panels[3:]):
         axes.legend(fontsize=9, edgecolor="none", framealpha=0.8)
     return figure
+
+
+def accelerator_settings(stages: Sequence[Stage]) -> list[str]:
+    """Statistics that accelerators log of their settings, `<accelerator>_<name>`."""
+    found = {
+        key
+        for stage in stages
+        for name, options in (stage.config.get("accelerators") or {}).items()
+        if options is not None
+        for epoch in stage.epochs
+        for key in epoch.train
+        if key.startswith(f"{name}_")
+    }
+    return sorted(found)
+
+
+def _draw_strengths(axes: Axes, stages: Sequence[Stage], names: Sequence[str]) -> None:
+    for number, name in enumerate(names):
+        _draw(axes, stages, lambda e, name=name: e.train.get(name), f"C{number}", name)
+    axes.set_ylabel("accelerators")
+    axes.set_ylim(bottom=0)
 
 
 def _spans(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:

@@ -191,6 +191,7 @@ class ProgressiveASRTask(ASRTask):
         )
         model.accelerators = AttachedAccelerators(options, host)  # type: ignore[assignment]
         optimizers: list[torch.optim.Optimizer] = super().build_optimizers(args, model)
+        model.accelerators.attach_optimizers(optimizers)  # type: ignore[operator, union-attr]
         value = getattr(args, "grad_clip_value", None)
         if value is not None:
             clip_elements(optimizers, value)

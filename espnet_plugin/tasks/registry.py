@@ -22,8 +22,8 @@ def register() -> None:
 
     Registered: model `progressive_transducer`; encoder `progressive_conformer`; decoders
     `feedforward_prediction`, `lstm_prediction`; frontend `kaldi_fbank`; specaug `progressive`;
-    preprocessor `lexicon`; optimizer `nadam`; schedulers `onecyclelinear`, `constantlineardecay`;
-    and what other packages registered.
+    preprocessor `lexicon`; optimizers `lion`, `nadam`; schedulers `onecyclelinear`,
+    `constantlineardecay`; and what other packages registered.
     """
     import torch
     from espnet2.tasks import abs_task, asr
@@ -34,6 +34,7 @@ def register() -> None:
     from espnet_plugin.models.progressive import ProgressiveTransducerModel
     from espnet_plugin.models.specaug import ProgressiveSpecAug
     from espnet_plugin.nn.encoder import ProgressiveConformerEncoder
+    from espnet_plugin.tasks.optimizers import Lion
     from espnet_plugin.tasks.schedulers import ConstantLinearDecay, OneCycleLinear
 
     asr.model_choices.classes["progressive_transducer"] = ProgressiveTransducerModel
@@ -44,6 +45,7 @@ def register() -> None:
     asr.specaug_choices.classes["progressive"] = ProgressiveSpecAug
     asr.preprocessor_choices.classes["lexicon"] = LexiconPreprocessor
     abs_task.optim_classes["nadam"] = torch.optim.NAdam
+    abs_task.optim_classes["lion"] = Lion
     abs_task.scheduler_classes["onecyclelinear"] = OneCycleLinear
     abs_task.scheduler_classes["constantlineardecay"] = ConstantLinearDecay
     global _filled

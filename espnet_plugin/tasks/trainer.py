@@ -12,7 +12,7 @@ from espnet_plugin.corpora.faults import saving
 from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.pipeline.state.reference_system import write_reference_step
-from espnet_plugin.tasks import checkpoints
+from espnet_plugin.tasks import accelerator_state, checkpoints
 from espnet_plugin.tasks.clip_report import report_clipping
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler
@@ -97,6 +97,16 @@ class ProgressiveTrainer(KillSafeTrainer):
             write_reference_step(Path(options.output_dir), device)
         super().run(*args, **kwargs)
 
+    @staticmethod
+    def resume(
+        checkpoint: str | Path, model: torch.nn.Module, reporter: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """As ESPnet's, with the accelerators' private state of the same epoch."""
+        KillSafeTrainer.resume(checkpoint, model, reporter, *args, **kwargs)
+        accelerators = getattr(model, "accelerators", None)
+        if accelerators:
+            accelerator_state.load(Path(checkpoint).parent, accelerators, reporter.get_epoch())
+
     @classmethod
     def train_one_epoch(cls, *args: Any, **kwargs: Any) -> bool:
         """As ESPnet's, with every batch announced to the model's accelerators."""
@@ -104,8 +114,7 @@ class ProgressiveTrainer(KillSafeTrainer):
             # What ESPnet leaves of an accumulation that the last epoch's end cut off is in no
             # checkpoint: a resumed run would differ from one that went on.
             optimizer.zero_grad()
-        model = getattr(kwargs["model"], "module", kwargs["model"])  # DDP and DataParallel wrap it
-        accelerators = getattr(model, "accelerators", None)
+        accelerators = _accelerators(kwargs["model"])
         if accelerators:
             batches, options = kwargs["iterator"], kwargs["options"]
             reporter = kwargs["reporter"]
@@ -123,5 +132,15 @@ class ProgressiveTrainer(KillSafeTrainer):
     @classmethod
     def validate_one_epoch(cls, *args: Any, **kwargs: Any) -> None:
         """As ESPnet's, with error rates of the whole set."""
+        accelerators = _accelerators(kwargs["model"])
+        if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
+            # before the checkpoint of this epoch, beside what belongs to the one before
+            folder, epoch = Path(kwargs["options"].output_dir), kwargs["reporter"].epoch
+            accelerator_state.save(folder, accelerators, epoch)
         super().validate_one_epoch(*args, **kwargs)
         pool_error_rates(kwargs["reporter"])
+
+
+def _accelerators(model: Any) -> Any:
+    """What is attached to a model, which DDP and DataParallel wrap."""
+    return getattr(getattr(model, "module", model), "accelerators", None)

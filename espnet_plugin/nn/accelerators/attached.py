@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
+import torch
+
 from espnet_plugin.nn.accelerators.base import Accelerator, Host, Progress
+from espnet_plugin.nn.accelerators.hiding import hide_modules
 from espnet_plugin.nn.accelerators.registry import build_accelerators
 
 
@@ -30,6 +34,8 @@ class AttachedAccelerators:
 
     def __init__(self, options: Mapping[str, Any], host: Host) -> None:
         self._by_name: dict[str, Accelerator] = build_accelerators(options)
+        # Innermost: what chooses among the rows of a batch gets the terms of the rows it chose.
+        self._add_terms(host)
         for name, accelerator in self._by_name.items():
             losses = accelerator.losses
             if losses is not None and host.loss not in losses:
@@ -41,9 +47,45 @@ class AttachedAccelerators:
                 accelerator.attach(host)
             except ValueError as error:
                 raise ValueError(f"accelerators.{name}: {error}") from error
+        hide_modules(
+            host.model,
+            {name: a.private for name, a in self._by_name.items() if a.private is not None},
+        )
 
     def __bool__(self) -> bool:
         return bool(self._by_name)
+
+    def _add_terms(self, host: Host) -> None:
+        """Wraps the model's forward where an accelerator has a term of the loss."""
+        adding = {
+            name: accelerator
+            for name, accelerator in self._by_name.items()
+            if type(accelerator).loss_term is not Accelerator.loss_term
+        }
+        if not adding:
+            return
+        model, plain = host.model, host.model.forward
+
+        @functools.wraps(plain)
+        def forward(*args: Any, **batch: Any) -> Any:
+            result = plain(*args, **batch)
+            if not (model.training and torch.is_grad_enabled()):
+                return result
+            loss, stats, weight = result
+            with torch.autocast(loss.device.type, enabled=False):
+                for name, accelerator in adding.items():
+                    term = accelerator.loss_term(batch, weight)
+                    if term is not None:
+                        loss = loss + term.to(loss)
+                        stats = {**stats, f"loss_{name}": term.detach()}
+            return loss, stats, weight
+
+        model.forward = forward
+
+    def attach_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Tell all of them of the optimizers, which have the private parameters as well."""
+        for accelerator in self._by_name.values():
+            accelerator.attach_optimizers(optimizers)
 
     def before_batch(self, progress: Progress) -> None:
         """Tell all of them."""
@@ -57,6 +99,26 @@ class AttachedAccelerators:
             for name, accelerator in self._by_name.items()
             for key, value in accelerator.strength().items()
         }
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Private state by the accelerators' names; those that have none are left out."""
+        states = {name: a.state_dict() for name, a in self._by_name.items()}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Takes back what `state_dict` gave.
+
+        Raises:
+            ValueError: it is of other accelerators.
+        """
+        expected = list(self.state_dict())
+        if list(states) != expected:
+            raise ValueError(
+                f"private state of accelerators {', '.join(states) or 'none'}, but the stage has "
+                f"{', '.join(expected) or 'none with private state'}"
+            )
+        for name, state in states.items():
+            self._by_name[name].load_state_dict(state)
 
 
 class AnnouncedBatches(Sized):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,12 @@ class Accelerator(ABC):
 
     Attributes:
         losses: names of the losses that it works with; None: all.
+        private: parameters and buffers of its own, made by `attach` on the model's device. The
+            optimizer trains them; no state dict of the model has them.
     """
 
     losses: ClassVar[tuple[str, ...] | None] = None
+    private: nn.Module | None = None
 
     @abstractmethod
     def attach(self, host: Host) -> None:
@@ -81,9 +84,40 @@ class Accelerator(ABC):
     def before_batch(self, progress: Progress) -> None:  # noqa: B027  (nothing, by default)
         """Called before every training batch, with its place in the stage."""
 
+    def attach_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:  # noqa: B027
+        """Called once, after `attach`, with the optimizers of the model's parameters."""
+
+    def loss_term(self, batch: Mapping[str, Any], weight: Tensor) -> Tensor | None:
+        """What is added to the loss of a training batch, after the model's forward; None: nothing.
+
+        Args:
+            batch: what the model was called with.
+            weight: what its loss was divided by; a sum over frames divided by it counts as much
+                beside the loss, whether a stage divides by sequences, frames or labels.
+        """
+        return None
+
     def strength(self) -> dict[str, float]:
         """What the log shows of the batch's setting, by name."""
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs and the model's checkpoint does not hold: tensors and plain values.
+
+        Empty: nothing. By default that of `private`.
+        """
+        return {} if self.private is None else dict(self.private.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave; the model's checkpoint is loaded before."""
+        if self.private is not None:
+            self.private.load_state_dict(state)
+
+
+def seeded_generator(*parts: object) -> torch.Generator:
+    """A generator on the CPU that is a function of what it is given, and of nothing else."""
+    digest = hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 def stateless_generator(seed: int, progress: Progress, purpose: str) -> torch.Generator:
@@ -92,6 +126,4 @@ def stateless_generator(seed: int, progress: Progress, purpose: str) -> torch.Ge
     Nothing has to be saved for a resume, every process draws the same, and the model's own random
     numbers (dropout, SpecAugment) stay as they are without the accelerator.
     """
-    place = f"{seed} {progress.epoch} {progress.update} {purpose}".encode()
-    digest = hashlib.blake2b(place, digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    return seeded_generator(seed, progress.epoch, progress.update, purpose)

@@ -33,17 +33,22 @@ class LayerDrop(Accelerator):
         theta: keep probability of the topmost block at the end, in (0, 1]; 1 drops nothing.
         warm: how fast dropping sets in; 0 keeps all blocks.
         first: 1 counts the lowest block as i = 1; 0 never drops it.
+        rescale: divides what a running block adds to its input by p_i, as the paper does; of
+            conformer blocks alone. Their last LayerNorm takes much of it back.
 
     Raises:
         ValueError: for other values.
     """
 
-    def __init__(self, theta: float = 0.5, warm: float = 100.0, first: int = 1) -> None:
+    def __init__(
+        self, theta: float = 0.5, warm: float = 100.0, first: int = 1, rescale: bool = False
+    ) -> None:
         if not 0.0 < theta <= 1.0:
             raise ValueError(f"theta is a probability, above 0 and at most 1; got {theta}")
         if warm < 0 or first not in (0, 1):
             raise ValueError(f"warm must not be negative, first is 0 or 1; got {warm=} {first=}")
         self._theta, self._warm, self._first = theta, warm, first
+        self._rescale = rescale
         self._kept: list[bool] = []
         self._probabilities: list[float] = []
         self._seed = 0
@@ -54,8 +59,11 @@ class LayerDrop(Accelerator):
             raise ValueError("the encoder has no list of blocks (encoder.encoders)")
         self._seed = host.seed
         self._kept = [True] * len(host.blocks)
+        self._probabilities = [1.0] * len(host.blocks)
         for index, block in enumerate(host.blocks):
             self._wrap(index, block)
+            if self._rescale:
+                self._scale_residuals(index, block)
 
     def _wrap(self, index: int, block: nn.Module) -> None:
         plain = block.forward
@@ -67,6 +75,25 @@ class LayerDrop(Accelerator):
             return plain(x, mask, *args, **kwargs)
 
         block.forward = forward
+
+    def _scale_residuals(self, index: int, block: nn.Module) -> None:
+        dropout = getattr(block, "dropout", None)
+        # ESPnet's conformer blocks put each residual branch, and nothing else, through it.
+        if (
+            not hasattr(block, "stochastic_depth_rate")
+            or block.concat_after
+            or not isinstance(dropout, nn.Module)
+        ):
+            raise ValueError(
+                f"rescale knows the residual branches of conformer blocks without concat_after, "
+                f"not those of {type(block).__name__}; leave it out"
+            )
+
+        def divide(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            p = self._probabilities[index]
+            return output / p if module.training and p < 1.0 else output
+
+        dropout.register_forward_hook(divide)
 
     def before_batch(self, progress: Progress) -> None:
         """Draws which blocks run in this update."""

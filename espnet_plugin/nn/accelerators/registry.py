@@ -11,11 +11,13 @@ from espnet_plugin.nn.accelerators.base import Accelerator
 from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
 from espnet_plugin.nn.accelerators.layer_drop import LayerDrop
 from espnet_plugin.nn.accelerators.precision import Precision
+from espnet_plugin.nn.accelerators.rep_conv import RepConv
 
 _classes: dict[str, type[Accelerator]] = {
     "fast_dropout": FastDropout,
     "layer_drop": LayerDrop,
     "precision": Precision,
+    "rep_conv": RepConv,
 }
 
 

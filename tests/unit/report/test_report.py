@@ -180,6 +180,27 @@ def test_curves_break_between_stages_and_count_epochs_through() -> None:
     assert loss.get_xlim() == (0.5, 3.5)
 
 
+def test_settings_of_accelerators_have_a_panel() -> None:
+    from espnet_plugin.report.curves import training_curves
+
+    config = {"accelerators": {"layer_drop": {}, "precision": None}}
+    settings = {"layer_drop_kept": 0.75, "precision_low": 1.0, "loss": 1.0}
+    valid = {"wer": 9.0}
+    stages = [
+        Stage("align", config, (EpochStats(1, settings, valid), EpochStats(2, settings, valid))),
+        Stage("viterbi", {}, (EpochStats(1, {"loss": 1.0}, valid),)),
+    ]
+    figure = training_curves(stages)
+    assert figure is not None
+    *_, strengths = figure.axes
+    assert len(figure.axes) == 4
+    assert [(line.get_label(), line.get_xydata().tolist()) for line in strengths.lines] == [
+        ("layer_drop_kept", [[1, 0.75], [2, 0.75]])  # precision is switched off
+    ]
+    figure = training_curves(stages[1:])
+    assert figure is not None and len(figure.axes) == 3
+
+
 def test_alignment_plot_shows_good_and_bad_utterances() -> None:
     from espnet_plugin.report.alignment_plot import alignment_plot, choose
 

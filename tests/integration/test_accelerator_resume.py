@@ -1,0 +1,180 @@
+"""Accelerators in ESPnet's own training: broken off and resumed, equal to the bit; plain files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from espnet_plugin.tasks import accelerator_state
+from tests.integration.test_pipeline_kill import CONFIG, make_corpus
+
+pytestmark = pytest.mark.slow
+
+#: Each with something that the model's checkpoint does not hold, or that a schedule changes.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "layer_drop": {"theta": 0.5, "warm": 3.0, "rescale": True},
+    "rep_conv": {"kernels": [3, 1]},
+}
+PAIRS = [("layer_drop", "rep_conv")]
+CASES = [*((name,) for name in OPTIONS), *PAIRS]
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpus")
+    make_corpus(root)
+    return root
+
+
+def train(root: Path, folder: Path, accelerators: dict[str, Any], **more: Any) -> None:
+    """Three epochs of full_sum; resumes where the folder has a checkpoint."""
+    from espnet_plugin.tasks.progressive import ProgressiveASRTask
+
+    base: dict[str, Any] = dict(CONFIG["base"])
+    config = {**base, "loss": "full_sum", "max_epoch": 3, "input_size": 8, **more}
+    config["encoder_conf"] = {**base["encoder_conf"], "cnn_module_kernel": 5}
+    config |= {"accelerators": accelerators, "normalize": None, "specaug": None}
+    folder.mkdir(exist_ok=True)
+    (folder.parent / "config.yaml").write_text(yaml.safe_dump(config))
+    command = ["--config", str(folder.parent / "config.yaml"), "--output_dir", str(folder)]
+    command += ["--resume", "true", "--token_type", "char", "--use_preprocessor", "true"]
+    command += ["--token_list", str(root / "tokens.txt"), "--log_level", "WARNING"]
+    for part in ("train", "valid"):
+        data, shapes = root / "dump" / part, root / "stats" / part
+        for file, name, kind in (("feats.scp", "speech", "kaldi_ark"), ("text", "text", "text")):
+            command += [f"--{part}_data_path_and_name_and_type", f"{data / file},{name},{kind}"]
+        for shape in ("speech_shape", "text_shape.char"):
+            command += [f"--{part}_shape_file", str(shapes / shape)]
+    ProgressiveASRTask.main(cmd=command)
+
+
+def in_the_middle(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Ends the process, as it were, in the middle of the second epoch."""
+    from espnet_plugin.tasks.trainer import Progress
+
+    seen = []
+
+    def place(epoch: int, number: int, *others: Any) -> Progress:
+        seen.append(number)
+        if (epoch, number) == (2, 2):
+            raise Killed
+        return Progress(epoch, number, *others)
+
+    monkeypatch.setattr("espnet_plugin.tasks.trainer.Progress", place)
+    return lambda: len(seen)
+
+
+def while_saving(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """The same when the private state of the second epoch is written and its checkpoint is not."""
+    plain, seen = torch.save, []
+
+    def save(value: Any, place: Any, *args: Any, **kwargs: Any) -> None:
+        if Path(str(place)).name == "checkpoint.pth":
+            seen.append(place)
+            if len(seen) == 2:
+                Path(place).write_bytes(b"PK cut off")
+                raise Killed
+        plain(value, place, *args, **kwargs)
+
+    monkeypatch.setattr("torch.save", save)
+    return lambda: len(seen)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[tuple[str, ...]], Path]:
+    """Folders of whole trainings, each made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def find(names: tuple[str, ...]) -> Path:
+        if names not in made:
+            made[names] = tmp_path_factory.mktemp("-".join(names) or "plain") / "exp"
+            train(corpus, made[names], {name: OPTIONS[name] for name in names})
+        return made[names]
+
+    return find
+
+
+@pytest.mark.parametrize("moment", [in_the_middle, while_saving])
+@pytest.mark.parametrize("names", CASES, ids="-".join)
+def test_broken_off_and_resumed_is_the_same_to_the_bit(
+    names: tuple[str, ...],
+    moment: Callable[[pytest.MonkeyPatch], Callable[[], int]],
+    corpus: Path,
+    undisturbed: Callable[[tuple[str, ...]], Path],
+    tmp_path: Path,
+) -> None:
+    accelerators = {name: OPTIONS[name] for name in names}
+    with pytest.MonkeyPatch.context() as patch:
+        reached = moment(patch)
+        with pytest.raises(Killed):
+            train(corpus, tmp_path / "exp", accelerators)
+        assert reached() > 1
+    train(corpus, tmp_path / "exp", accelerators)
+    whole, other = undisturbed(names), tmp_path / "exp"
+    for name in ("checkpoint.pth", "valid.loss.ave.pth"):
+        one, two = (torch.load(exp / name, weights_only=True) for exp in (whole, other))
+        assert_same(one.get("model", one), two.get("model", two))
+        assert_same(one.get("optimizers"), two.get("optimizers"))
+    paths = [exp / accelerator_state.FILE for exp in (whole, other)]
+    assert paths[0].exists() == paths[1].exists()
+    if paths[0].exists():
+        assert_same(*(accelerator_state.read(exp) for exp in (whole, other)))
+
+
+@pytest.mark.parametrize("names", CASES, ids="-".join)
+def test_files_are_the_plain_models_and_training_changed_it(
+    names: tuple[str, ...], undisturbed: Callable[[tuple[str, ...]], Path]
+) -> None:
+    plain = torch.load(undisturbed(()) / "valid.loss.ave.pth", weights_only=True)
+    found = torch.load(undisturbed(names) / "valid.loss.ave.pth", weights_only=True)
+    assert {k: v.shape for k, v in plain.items()} == {k: v.shape for k, v in found.items()}
+    assert any(not torch.equal(value, found[name]) for name, value in plain.items())
+
+
+def test_private_state_of_another_epoch_is_refused(
+    corpus: Path, undisturbed: Callable[[tuple[str, ...]], Path]
+) -> None:
+    folder = undisturbed(("rep_conv",))
+    path = folder / accelerator_state.FILE
+    kept = path.read_bytes()
+    states = accelerator_state.read(folder)
+    assert list(states) == [2, 3]  # what a kill may leave the checkpoint at
+    try:
+        torch.save({1: states[2]}, path)
+        with pytest.raises(ValueError, match=r"of epoch 3, but .* state is of 1.*aside"):
+            train(corpus, folder, {"rep_conv": OPTIONS["rep_conv"]}, max_epoch=4)
+        path.write_bytes(kept[:100])
+        with pytest.raises(ValueError, match="cannot be read"):
+            train(corpus, folder, {"rep_conv": OPTIONS["rep_conv"]}, max_epoch=4)
+        path.unlink()
+        with pytest.raises(ValueError, match="no such file"):
+            train(corpus, folder, {"rep_conv": OPTIONS["rep_conv"]}, max_epoch=4)
+    finally:
+        path.write_bytes(kept)
+
+
+def assert_same(one: Any, two: Any) -> None:
+    """Nested values, tensors to the bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    elif isinstance(one, dict):
+        assert list(one) == list(two)
+        for key in one:
+            assert_same(one[key], two[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == two

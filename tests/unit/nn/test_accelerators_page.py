@@ -1,0 +1,70 @@
+"""Every YAML of docs/accelerators.md: a pipeline's, and two steps of training with what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from espnet_plugin.nn.accelerators import Progress, accelerator_names
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from tests.unit.models.test_progressive import aligned
+from tests.unit.nn.test_accelerators import task_args
+
+PAGE = Path(__file__).parents[3] / "docs" / "accelerators.md"
+SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def stages(text: str, folder: Path) -> dict[str, Any]:
+    """The stages of a snippet's pipeline."""
+    raw = yaml.safe_load(text)
+    raw.setdefault("train_stages", {"full_sum": {"loss": "full_sum"}})
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(raw))
+    return dict(load_pipeline_config(folder / "pipeline.yaml").train_stages)
+
+
+def test_the_page_shows_every_accelerator() -> None:
+    shown = {
+        name
+        for text in SNIPPETS
+        for section in [yaml.safe_load(text)]
+        for options in [section.get("base", {}), *(section.get("train_stages") or {}).values()]
+        for name in options.get("accelerators") or {}
+    }
+    built_in = {name for name in accelerator_names() if "of_this_test" not in name}
+    assert built_in <= shown
+
+
+@pytest.mark.parametrize("text", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
+    from espnet_plugin.tasks.progressive import ProgressiveASRTask
+
+    for name, options in stages(text, tmp_path).items():
+        loss = options.get("loss", {"align": "ctc", "viterbi": "viterbi"}.get(name, "full_sum"))
+        given = {k: options[k] for k in ("accelerators", "optim", "optim_conf") if k in options}
+        args = task_args(loss=loss, loss_conf=options.get("loss_conf", {}), **given)
+        args.encoder_conf |= {"cnn_module_kernel": 15, "dropout_rate": 0.1}
+        args.encoder_conf |= options.get("encoder_conf") or {}
+        args.encoder_conf["interctc_layer_idx"] = []
+        plain = ProgressiveASRTask.build_model(args)
+        model = ProgressiveASRTask.build_model(args)
+        (optimizer,) = ProgressiveASRTask.build_optimizers(args, model)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        batch = aligned()
+        if loss != "viterbi":
+            batch = {k: v for k, v in batch.items() if not k.startswith("alignment")}
+        for number in range(2):
+            model.train()
+            model.accelerators.before_batch(Progress(1, number, 2, 1))
+            optimizer.zero_grad()
+            value = model(**batch)[0]
+            assert torch.isfinite(value)
+            value.backward()
+            optimizer.step()
+        after = model.state_dict()
+        assert list(after) == list(plain.state_dict())
+        assert any(not torch.equal(before[key], after[key]) for key in after)
