@@ -73,7 +73,11 @@ def accelerator_settings(stages: Sequence[Stage]) -> list[str]:
 
 def _draw_strengths(axes: Axes, stages: Sequence[Stage], names: Sequence[str]) -> None:
     for number, name in enumerate(names):
-        _draw(axes, stages, lambda e, name=name: e.train.get(name), f"C{number}", name)
+
+        def setting(epoch: EpochStats, name: str = name) -> float | None:
+            return epoch.train.get(name)
+
+        _draw(axes, stages, setting, f"C{number}", name)
     axes.set_ylabel("accelerators")
     axes.set_ylim(bottom=0)
 

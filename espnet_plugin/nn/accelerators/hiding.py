@@ -32,8 +32,8 @@ def hide_modules(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         missing = incompatible.missing_keys
         missing[:] = [key for key in missing if f"{NAME}." not in key]
 
-    model.register_state_dict_post_hook(leave_out)
-    model.register_load_state_dict_post_hook(not_missed)
+    model.register_state_dict_post_hook(leave_out)  # type: ignore[no-untyped-call]
+    model.register_load_state_dict_post_hook(not_missed)  # type: ignore[no-untyped-call]
 
 
 def fold(
@@ -58,5 +58,5 @@ def fold(
         if value is not None and value.shape == parameter.shape:  # else torch says what is wrong
             state[f"{prefix}{name}"] = unfolded(value.to(parameter)).detach()
 
-    module.register_state_dict_post_hook(give)
-    module.register_load_state_dict_pre_hook(take)
+    module.register_state_dict_post_hook(give)  # type: ignore[no-untyped-call]
+    module.register_load_state_dict_pre_hook(take)  # type: ignore[no-untyped-call]

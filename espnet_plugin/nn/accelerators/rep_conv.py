@@ -55,7 +55,8 @@ class Branches(nn.Module):
         self.kernels = nn.ParameterList(drawn)
         factors = torch.full((len(sizes) + sum(extra), channels, 1, 1), scale).to(kernel)
         self.factors = nn.Parameter(factors, requires_grad=trains_scale)
-        self.factors._no_weight_decay = True  # type: ignore[attr-defined]  (ESPnet reads it)
+        # ESPnet reads it
+        self.factors._no_weight_decay = True  # type: ignore[attr-defined]
 
     def forward(self) -> Tensor:
         """-> [C, 1, K]."""
@@ -96,7 +97,7 @@ class RepConv(Accelerator):
         scale: float = 0.25,
         train_scale: bool = True,
     ) -> None:
-        sizes = list(kernels) if isinstance(kernels, list | tuple) else [kernels]
+        sizes: list[Any] = list(kernels) if isinstance(kernels, list | tuple) else [kernels]
         if not all(type(size) is int and size > 0 and size % 2 for size in sizes):
             raise ValueError(f"kernels are odd numbers of frames, got {kernels}")
         if not (sizes or identity or average):
@@ -133,7 +134,8 @@ class RepConv(Accelerator):
             main.sub_(branches())
 
         def kernel_of_all() -> Tensor:
-            return main + branches()
+            added: Tensor = branches()
+            return main + added
 
         @functools.wraps(convolution.forward)
         def forward(x: Tensor) -> Any:
