@@ -13,6 +13,7 @@ from espnet2.legacy.nets.pytorch_backend.conformer.encoder_layer import EncoderL
 from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import Conv2dSubsampling
 from torch import Tensor, nn
 
+from espnet_plugin.nn.chunked import Chunks, make_causal
 from espnet_plugin.nn.masked_batch_norm import mask_batch_norm
 
 
@@ -20,7 +21,9 @@ class VGGSubsampling(Conv2dSubsampling):
     """Conv 3x3, feature pooling by 2, two conv 3x3 of time stride 2, linear (method.md, "Model").
 
     A Conv2dSubsampling only by name: ESPnet's encoder passes masks to front-ends of that type.
-    Time is padded, so T = ceil(T'/4) and no frame is lost at the borders.
+    Time is padded, so T = ceil(T'/4) and no frame is lost at the borders. A ``causal`` one pads the
+    first convolution on the left alone: encoder frame t then sees features up to 4t + 3, and a
+    chunk of C encoder frames needs exactly its own 4C features.
     """
 
     def __init__(
@@ -30,15 +33,17 @@ class VGGSubsampling(Conv2dSubsampling):
         output_size: int,
         pos_enc: nn.Module,
         dropout: float = 0.0,
+        causal: bool = False,
     ) -> None:
         nn.Module.__init__(self)
+        self.causal = causal
         if len(channels) != 3 or min(channels) < 1:
             raise ValueError(f"vgg_channels must be three positive numbers, got {channels}")
         first, second, third = channels
         self.pool = nn.MaxPool2d((1, 2), ceil_mode=True)
         self.convs = nn.ModuleList(
             [
-                nn.Conv2d(1, first, 3, padding=1),
+                nn.Conv2d(1, first, 3, padding=(0, 1) if causal else 1),
                 nn.Conv2d(first, second, 3, stride=(2, 1), padding=1),
                 nn.Conv2d(second, third, 3, stride=(2, 1), padding=1),
             ]
@@ -57,6 +62,8 @@ class VGGSubsampling(Conv2dSubsampling):
                 # A shorter utterance must not see what its neighbours' length left behind it:
                 # a convolution's bias turns padding into something else than zeros.
                 x = x.masked_fill(~mask[:, :, :, None], 0.0)
+            if self.causal and index == 0:
+                x = nn.functional.pad(x, (0, 0, 2, 0))
             x = nn.functional.silu(conv(x))  # [B, C, T, F/2], time halved by the last two
             if index == 0:
                 x = self.pool(x)
@@ -105,6 +112,10 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         conv_first: convolution module before self-attention (paper) or after (ESPnet).
         input_dropout: on the front-end's output; positional_dropout_rate drops positions as well.
         masked_batch_norm: batch statistics of the convolution modules without padded frames.
+        chunk_sizes: encoder frames of a chunk, for streaming: a frame sees its own chunk and
+            ``left_context`` frames before it; each training batch draws one of the sizes, and 0 is
+            the whole utterance. All convolutions become causal. None: no chunks.
+        left_context: encoder frames that a chunk sees before itself (64); needs ``chunk_sizes``.
         others: ESPnet's ConformerEncoder's, except input_layer, which is the VGG front-end.
 
     Raises:
@@ -118,6 +129,8 @@ class ProgressiveConformerEncoder(ConformerEncoder):
         conv_first: bool = True,
         input_dropout: float = 0.0,
         masked_batch_norm: bool = False,
+        chunk_sizes: list[int] | tuple[int, ...] | None = None,
+        left_context: int | None = None,
         **kwargs: Any,
     ) -> None:
         if "input_layer" in kwargs:
@@ -130,17 +143,26 @@ class ProgressiveConformerEncoder(ConformerEncoder):
                 "sections of the stages"
             )
         super().__init__(input_size, input_layer="conv2d", **kwargs)
+        self.input_size = input_size
+        if chunk_sizes is None and left_context is not None:
+            raise ValueError("encoder_conf: left_context has no effect without chunk_sizes")
+        left = 64 if left_context is None else left_context
+        self.chunks = None if chunk_sizes is None else Chunks(chunk_sizes, left)
         size = self.output_size()
         positions = dict(self.named_modules())["embed.pos_enc"]
         self.embed: nn.Module = VGGSubsampling(
-            input_size, list(vgg_channels), size, positions, input_dropout
+            input_size, list(vgg_channels), size, positions, input_dropout, self.chunks is not None
         )
         for layer in self.encoders if masked_batch_norm else ():
             if layer.conv_module is None:
                 raise ValueError("masked_batch_norm needs use_cnn_module true")
             mask_batch_norm(layer.conv_module)
-        if not conv_first:
-            return
+        if conv_first:
+            self._put_convolution_first()
+        if self.chunks is not None:
+            self._make_causal(conv_first)
+
+    def _put_convolution_first(self) -> None:
         for index, layer in enumerate(self.encoders):
             if (
                 layer.feed_forward_macaron is None
@@ -155,8 +177,33 @@ class ProgressiveConformerEncoder(ConformerEncoder):
                 )
             self.encoders[index] = ConvFirstEncoderLayer(layer)
 
+    def _make_causal(self, conv_first: bool) -> None:
+        assert self.chunks is not None
+        if not conv_first or self.interctc_use_conditioning:
+            raise ValueError(
+                "encoder_conf: chunk_sizes needs conv_first true and interctc_use_conditioning "
+                "false"
+            )
+        for layer in self.encoders:
+            make_causal(layer, self.chunks)
+
+    def chunks_left(self) -> int:
+        """Left context in encoder frames.
+
+        Raises:
+            ValueError: the encoder has no chunks.
+        """
+        if self.chunks is None:
+            raise ValueError(
+                "this model sees whole utterances and cannot stream: train one with "
+                "encoder_conf: {chunk_sizes: [4, 8, 16, 0], left_context: 64} (docs/streaming.md)"
+            )
+        return self.chunks.left_context
+
     def forward(self, xs_pad: Tensor, ilens: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As ConformerEncoder.forward; features beyond the longest utterance are cut off."""
+        if self.chunks is not None:
+            self.chunks.next_batch(self.training)
         if not torch.onnx.is_in_onnx_export():  # a traced length would be the example's for ever
             xs_pad = xs_pad[:, : int(ilens.max())]
         return super().forward(xs_pad, ilens, *args, **kwargs)

@@ -40,7 +40,7 @@ UPWARD: dict[tuple[str, str], str] = {
     ("__main__", "bin.main"): "python -m espnet_plugin",
 }
 # It wraps ESPnet's own encoders (architecture.md, "The house").
-MAY_IMPORT_ESPNET = {"nn/encoder.py"}
+MAY_IMPORT_ESPNET = {"nn/encoder.py", "nn/chunked.py"}
 ESPNET = ("espnet", "espnet2", "espnet3")
 
 
