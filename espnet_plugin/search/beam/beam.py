@@ -136,9 +136,15 @@ class BeamSearch(Expansion):
             return found
         dtype = torch.promote_types(frames.dtype, torch.float32)
         beam = self._start(len(lengths), frames.device, dtype)
+        return self._read(self._run(beam, frames, first, lengths), nbest)
+
+    def _run(self, beam: Beam, frames: Tensor, first: Tensor, lengths: Tensor) -> list[Ended]:
+        """All steps over frames [F, J], first [B], lengths [B] as of `packed_frames`.
+
+        A beam that has ended can go on with frames that come later (stream.py).
+        """
         monotonic = self._options.topology == "monotonic"
-        ended = (self._monotonic if monotonic else self._rnnt)(beam, frames, first, lengths)
-        return self._read(ended, nbest)
+        return (self._monotonic if monotonic else self._rnnt)(beam, frames, first, lengths)
 
     def _read(self, ended: list[Ended], nbest: int) -> list[list[Hypothesis]]:
         """Everything is read at once, which is many times faster than one utterance at a time."""

@@ -9,6 +9,7 @@ Shapes: B utterances, K hypotheses, R = B * K rows, V vocabulary with blank, J j
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -172,6 +173,20 @@ class Expansion:
             self._scorers.refresh(beam, beam.fresh.nonzero().flatten())
             beam.fresh = torch.zeros_like(beam.fresh)
         return beam
+
+    # What a stream keeps (stream.py) --------------------------------------------------------------
+
+    def _trees(self) -> tuple[HistoryTree, ...]:
+        """The histories of the search that runs; one search may run several in turns."""
+        return (self._history,)
+
+    def _use_trees(self, trees: tuple[HistoryTree, ...]) -> None:
+        (self._history,) = trees
+
+    def _settled(self, beam: Beam) -> Beam:
+        """The beam with everything forgotten that its living hypotheses do not need."""
+        alive = (beam.score > NEG_INF).flatten()
+        return replace(beam, node=self._history.settle(beam.node, alive))
 
     # What a lexicon adds (lexicon_search.py) -----------------------------------------------------
 

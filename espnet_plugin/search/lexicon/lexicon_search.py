@@ -128,6 +128,18 @@ class LexiconSearch(BeamSearch):
         beam.fresh = torch.ones_like(zeros, dtype=torch.bool)
         return beam
 
+    def _trees(self) -> tuple[HistoryTree, ...]:
+        return (*super()._trees(), self._words)
+
+    def _use_trees(self, trees: tuple[HistoryTree, ...]) -> None:
+        self._history, self._words = trees
+
+    def _settled(self, beam: Beam) -> Beam:
+        beam = super()._settled(beam)
+        lexical, alive = _Lexical(*beam.lexical), (beam.score > NEG_INF).flatten()
+        node = self._words.settle(lexical.word_node, alive)
+        return replace(beam, lexical=lexical._replace(word_node=node))
+
     def _keys(self, beam: Beam) -> Tensor:
         lexical = _Lexical(*beam.lexical)
         words = lexical.word_key
