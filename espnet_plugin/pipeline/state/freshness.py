@@ -63,7 +63,7 @@ def fingerprints(
             }
             if is_realignment(step.folder):
                 settings["options"]["realign"] = entry_after(config.alignment, step.stage)
-            limit = list_limit(step, config, stages)
+            limit = list_limit(step, config, stages, options)
             if limit is not None:
                 settings["options"]["max_frames"] = limit
             external = step.stage is None and config.alignment.get("from_file")

@@ -109,7 +109,7 @@ def judge_data(
         figures = figures or assess_alignment(folder, _alignment_before(step, options))
         _refuse_broken(folder, broken_limits(figures, _settings(step, config)), options, show)
     else:
-        figures = figures or assess_nbest(folder, list_scale(step, stages))
+        figures = figures or assess_nbest(folder, list_scale(step, stages, options))
         _refuse_lists(folder, figures, config, options, show)
 
 
@@ -126,7 +126,9 @@ def job_checks(
             continue
         name = "align" if step.kind == "alignment" else "nbest"
         settings = (
-            _settings(step, config) if name == "align" else list_settings(step, config, stages)
+            _settings(step, config)
+            if name == "align"
+            else list_settings(step, config, stages, options)
         )
         model = options.exp / str(step.stage) / "model.pth"
         arguments = job_arguments(options, model, options.train_data, settings, "keys", "output")
@@ -165,7 +167,7 @@ def make_nbest(
         ChildFailed: a job failed.
     """
     folder = options.exp / step.folder
-    settings = list_settings(step, config, stages)
+    settings = list_settings(step, config, stages, options)
     text = options.train_data / "text"
     keys = list(read_table(text))
     if step.labels_step is not None:
@@ -179,7 +181,7 @@ def make_nbest(
 
     job = make_job(step.folder, folder, keys, "nbest", command, NBEST_FILES, options, settings)
     run_jobs([job], options.inference_nj, tick, show)
-    figures = assess_nbest(folder, list_scale(step, stages))
+    figures = assess_nbest(folder, list_scale(step, stages, options))
     keep = aligned_keys(folder, "nbest")
     filter_shapes(options.shape_files("train"), keep, folder / "shape" / "train")
     show(f"{step.folder:<10} {summary(figures)}")

@@ -102,6 +102,13 @@ def test_the_limit_of_the_stage_is_that_of_its_lists(
     change(corpus, "mbr", loss_conf={"max_frames": 200, "scale": 1.0})
     assert train.main(arguments) == 2
     assert "job:nbest" in caplog.text  # stale: lists were made under another limit
+    caplog.clear()
+    change(corpus, "mbr", loss_conf={"max_frames": 300, "scale": 1.0})
+    by_hand = ["--mbr_args", "--loss_conf max_frames=250 --loss_conf scale=0.5"]
+    assert train.main([*arguments, *by_hand]) == 2 and "job:nbest" in caplog.text
+    assert train.main([*arguments, *by_hand, "--rerun_stale", "true"]) == 0
+    assert "--max_frames 250" in (corpus / "exp/t/nbest/logdir/log.1").read_text()
+    assert json.loads((corpus / "exp/t/nbest/quality.json").read_text())["scale"] == 0.5
     nbest_section(corpus, max_frames=100)
     assert train.main([*arguments, "--rerun_stale", "true"]) == 0
     log = (corpus / "exp/t/nbest/logdir/log.1").read_text()
