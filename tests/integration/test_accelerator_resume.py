@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 #: Each with something that the model's checkpoint does not hold, or that a schedule changes.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "ema": {"decay": 0.8},
     "layer_drop": {"theta": 0.5, "warm": 3.0, "rescale": True},
     "rep_conv": {"kernels": [3, 1]},
 }

@@ -8,12 +8,14 @@ from typing import Any
 
 from espnet_plugin.corpora.strict_parser import nearest
 from espnet_plugin.nn.accelerators.base import Accelerator
+from espnet_plugin.nn.accelerators.ema import MovingAverage
 from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
 from espnet_plugin.nn.accelerators.layer_drop import LayerDrop
 from espnet_plugin.nn.accelerators.precision import Precision
 from espnet_plugin.nn.accelerators.rep_conv import RepConv
 
 _classes: dict[str, type[Accelerator]] = {
+    "ema": MovingAverage,
     "fast_dropout": FastDropout,
     "layer_drop": LayerDrop,
     "precision": Precision,
