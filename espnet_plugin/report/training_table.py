@@ -24,7 +24,7 @@ def training_notes(exp: Path) -> list[str]:
     if not names:
         return []
     steps = [state.steps[name] for name in names]
-    reference = _reference_times(steps)
+    reference = reference_times(steps)
     known = any(time is not None for time in reference)
     lines = ["### Training", "", "|step|status|epochs|wall-clock|", "|---|---|---|---|"]
     for name, step in zip(names, steps, strict=True):
@@ -50,8 +50,8 @@ def _clock_or_none(seconds: float | None) -> str:
     return "|" if seconds is None else f"{clock(seconds)}|"
 
 
-def _reference_times(steps: Sequence[StepState]) -> list[float | None]:
-    """Of every step; a job has the speed that a training on the same machine measured last."""
+def reference_times(steps: Sequence[StepState]) -> list[float | None]:
+    """Reference-system seconds of every step, None where it cannot be told; a job has the speed that a training on the same machine measured last."""
     hosts: dict[str, float] = {}
     for step in steps:
         for span in step.spans:

@@ -1,0 +1,246 @@
+"""benchmarks/RESULTS_study.md, from results and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.study.configuration import training_code_hash
+from benchmarks.study.figure import draw
+from benchmarks.study.results import Result, read_results
+from benchmarks.study.step_table import step_cost_section
+from benchmarks.study.summary import PARTS, Row, difference, table_rows
+from benchmarks.study.units import ROOT, Study, Unit, Wanted, select
+from espnet_plugin.corpora.atomic import write_atomically
+
+BASELINE, CLAIM = "full_sum_only", "progressive"
+#: Arms that are drawn and compared; all others are ablations of CLAIM.
+MAIN = (CLAIM, "progressive_without_mbr", BASELINE, "full_sum_from_aligner")
+
+
+def write_page(study: Study) -> Path:
+    """Write the page and its picture; returns the page."""
+    code = training_code_hash(study.raw["training_code"])
+    results = read_results(study, all_units(study))
+    rows = table_rows(study, code, results)
+    page = ROOT / str(study.raw["page"])
+    figures = draw(rows, MAIN, ROOT / str(study.raw["figure"]))
+    write_atomically(page, "\n".join(_lines(study, rows, results, figures, page)) + "\n")
+    return page
+
+
+def all_units(study: Study) -> list[Unit]:
+    """Those of the grid, and other seeds of theirs that have a result."""
+    units = set(select(study, Wanted()))
+    found = {path.stem.rpartition("-s")[2] for path in (study.work / "results").glob("*.json")}
+    seeds = [int(seed) for seed in found if seed.isdigit()]
+    return sorted(units | set(select(study, Wanted(seeds=seeds)) if seeds else units))
+
+
+def _lines(
+    study: Study,
+    rows: Sequence[Row],
+    results: Mapping[Unit, Result],
+    figures: Sequence[Path],
+    page: Path,
+) -> Iterator[str]:
+    yield "# RESULTS: when progressive training pays"
+    yield ""
+    yield verdict(rows)
+    yield ""
+    yield (
+        "Made by `python benchmarks/study/run.py` from `benchmarks/study/study.yaml`; edit those, "
+        "not this page. Every number is a mean over seeds with the lowest and the highest. Hours "
+        "are reference-system time of training, alignment and lists "
+        "([scale.md](../docs/scale.md)), decoding left out. A budget is "
+        "a share of the recipe's epochs. No language model."
+    )
+    yield ""
+    if figures:
+        yield f"![WER over reference time]({os.path.relpath(figures[0], page.parent)})"
+        yield ""
+    yield from _table(rows)
+    yield from _significance(study, rows)
+    yield from _ablations(rows)
+    yield from step_cost_section(study)
+    yield from _failures(rows)
+    yield from _trials(study)
+    yield from _provenance(rows, results)
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """The first paragraph: at which places the one pipeline's dev WER is below the other's."""
+    by_place = {(row.place, row.unit.arm): row for row in rows if row.results}
+    places = [place for place, arm in by_place if arm == CLAIM and (place, BASELINE) in by_place]
+    if not places:
+        return (
+            f"**Nothing is known yet**: no place has a finished training of both {CLAIM} and "
+            f"{BASELINE}."
+        )
+    ahead, apart, behind, said = [], [], [], []
+    for place in places:
+        ours, theirs = (by_place[place, arm].wer("dev") for arm in (CLAIM, BASELINE))
+        seeds = min(len(by_place[place, arm].results) for arm in (CLAIM, BASELINE))
+        name = _place(place)
+        said.append(f"{name}: {ours} against {theirs}")
+        if ours.mean < theirs.mean:
+            ahead.append(name)
+            if ours.high < theirs.low and seeds >= 3:
+                apart.append(name)
+        else:
+            behind.append(name)
+    text = (
+        f"**{CLAIM} against {BASELINE}, mean dev WER at (about) equal reference time: ahead in "
+        f"{len(ahead)} of {len(places)} places**"
+    )
+    text += f" ({'; '.join(said)}). "
+    text += (
+        f"With three seeds or more and ranges that do not overlap: {', '.join(apart)}. "
+        if apart
+        else "Nowhere do the ranges of three seeds stand apart in its favour. "
+    )
+    text += f"Behind or equal: {', '.join(behind)}." if behind else "Nowhere is it behind."
+    return text
+
+
+def _place(place: tuple[str, str, str, float]) -> str:
+    corpus, labels, size, budget = place
+    return f"{corpus} {labels} {size}, budget {budget:g}"
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## All arms"
+    yield ""
+    yield (
+        "| corpus, labels, size | budget | arm | seeds | hours | dev WER | test WER | dev CER "
+        "| test CER |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for row in sorted(rows, key=lambda row: (row.place, _rank(row.unit.arm))):
+        if not row.results or (row.unit.arm not in MAIN):
+            continue
+        yield f"| {' '.join(row.place[:3])} | {row.unit.budget:g} | {_cells(row)} |"
+    yield ""
+
+
+def _cells(row: Row) -> str:
+    marked = " (old)" if row.old else ""
+    hours = "not measured" if row.hours is None else f"{row.hours.mean:.2f}"
+    seeds = ", ".join(str(seed) for seed in sorted(row.results))
+    rates = [str(rate(part)) for rate in (row.wer, row.cer) for part in PARTS]
+    return " | ".join([row.unit.arm.replace("_", " ") + marked, seeds, hours, *rates])
+
+
+def _rank(arm: str) -> tuple[int, str]:
+    return (MAIN.index(arm) if arm in MAIN else len(MAIN)), arm
+
+
+def _significance(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    lines = []
+    for row in rows:
+        base = _find(rows, row, BASELINE)
+        if base is None or row.unit.arm == BASELINE or row.unit.arm not in MAIN:
+            continue
+        for part in PARTS:
+            found = difference(base, row, part)
+            if found is None:
+                continue
+            unit = study.corpus(row.unit.corpus)["unit"]
+            word = "yes" if found.significant else "no"
+            lines.append(
+                f"| {_place(row.place)} | {row.unit.arm.replace('_', ' ')} | {part} | "
+                f"{found.difference:+.2f} | {found.low:+.2f} to {found.high:+.2f} | {word} | "
+                f"{found.units} {unit} |"
+            )
+    if lines:
+        yield f"## Differences to {BASELINE}"
+        yield ""
+        yield (
+            "Word errors of all common seeds added up, then a paired bootstrap (10,000 draws) "
+            "of whole speakers or sessions; below 0 is better."
+        )
+        yield ""
+        yield "| place | arm | set | WER | 95 % interval | significant | drawn |"
+        yield "| --- | --- | --- | --- | --- | --- | --- |"
+        yield from lines
+        yield ""
+
+
+def _find(rows: Sequence[Row], row: Row, arm: str) -> Row | None:
+    """The row of another arm at the same place, if it has results."""
+    for other in rows:
+        if other.place == row.place and other.unit.arm == arm and other.results:
+            return other
+    return None
+
+
+def _ablations(rows: Sequence[Row]) -> Iterator[str]:
+    lines = []
+    for row in rows:
+        base = _find(rows, row, CLAIM)
+        if row.unit.arm in MAIN or base is None or not row.results:
+            continue
+        common = sorted(set(row.results) & set(base.results))
+        if not common:
+            continue
+        moved = [
+            sum(r.results[s].wer(r.stages[s], part) * sign for r, sign in ((row, 1), (base, -1)))
+            for part in PARTS
+            for s in common
+        ]
+        dev, test = moved[: len(common)], moved[len(common) :]
+        marks = [f"{sum(x) / len(x):+.1f}" for x in (dev, test)]
+        place = f"{' '.join(row.place[:3])}, {row.unit.budget:g}"
+        lines.append(f"| {place} | {_cells(row)} | {marks[0]} | {marks[1]} |")
+    if lines:
+        yield f"## Changes to {CLAIM}, one at a time"
+        yield ""
+        yield (
+            "| place | arm | seeds | hours | dev WER | test WER | dev CER | test CER "
+            f"| dev WER minus {CLAIM}'s, same seeds | test |"
+        )
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        yield from lines
+        yield ""
+
+
+def _failures(rows: Sequence[Row]) -> Iterator[str]:
+    lines = [
+        f"- {_place(row.place)}, {row.unit.arm}, seed {seed}: {failure}"
+        for row in rows
+        for seed, failure in row.failures.items()
+    ]
+    if lines:
+        yield "## Trainings that failed"
+        yield ""
+        yield from lines
+        yield ""
+
+
+def _trials(study: Study) -> Iterator[str]:
+    trials = study.raw.get("trials") or []
+    if trials:
+        yield "## Trials before: how the configurations were chosen, on dev"
+        yield ""
+        yield "| arm | what | dev WER |"
+        yield "| --- | --- | --- |"
+        for trial in trials:
+            yield f"| {trial['arm']} | {trial['what']} | {trial['dev']} |"
+        yield ""
+
+
+def _provenance(rows: Sequence[Row], results: Mapping[Unit, Result]) -> Iterator[str]:
+    if not results:
+        return
+    yield "## Where the numbers are from"
+    yield ""
+    commits: dict[str, list[str]] = {}
+    for result in results.values():
+        commits.setdefault(result.commit, []).append(result.finished[:10])
+    for commit, days in sorted(commits.items()):
+        yield f"- {len(days)} trainings at {commit}, {min(days)} to {max(days)}"
+    old = sorted({why for row in rows for why in row.old.values()})
+    if old:
+        yield f"- **old**: not of today's training code or configuration ({'; '.join(old)})"
+    yield ""

@@ -1,0 +1,133 @@
+"""Means and ranges over seeds, and what a paired bootstrap says of differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from benchmarks.study.jobs import is_old
+from benchmarks.study.results import Result
+from benchmarks.study.units import Study, Unit
+from espnet_plugin.scoring.bootstrap import Comparison, paired_bootstrap
+from espnet_plugin.scoring.edit_distance import Counts
+
+PARTS = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds with the lowest and the highest."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        span = f" ({self.low:.1f} to {self.high:.1f})" if self.high > self.low else ""
+        return f"{self.mean:.1f}{span}"
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of at least one value."""
+    found = list(values)
+    return Spread(sum(found) / len(found), min(found), max(found))
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm at one place of the other axes, over its seeds.
+
+    Attributes:
+        unit: of any seed; its arm is the table's, which may be a part of what was trained.
+        results: seed -> result, without failures.
+        stages: seed -> the train stage that counts.
+        failures: seed -> what was said.
+        old: seed -> why it is not of today's code or configuration.
+    """
+
+    unit: Unit
+    results: Mapping[int, Result]
+    stages: Mapping[int, str]
+    failures: Mapping[int, str]
+    old: Mapping[int, str]
+
+    def wer(self, part: str) -> Spread:
+        """Word error rate over the seeds."""
+        return spread(result.wer(self.stages[seed], part) for seed, result in self.results.items())
+
+    def cer(self, part: str) -> Spread:
+        """Character error rate over the seeds."""
+        return spread(result.cer(self.stages[seed], part) for seed, result in self.results.items())
+
+    @property
+    def hours(self) -> Spread | None:
+        """Reference-system time of training; None where a machine was not measured."""
+        found = [result.hours(self.stages[seed]) for seed, result in self.results.items()]
+        known = [hours for hours in found if hours is not None]
+        return spread(known) if known and len(known) == len(found) else None
+
+    @property
+    def place(self) -> tuple[str, str, str, float]:
+        """All axes but arm and seed."""
+        return self.unit.corpus, self.unit.labels, self.unit.size, self.unit.budget
+
+
+def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[Row]:
+    """A row for every arm of the grid that has at least one result or failure."""
+    rows = []
+    for unit in _places(study):
+        trained = study.trained(unit.arm)
+        until = study.arm(unit.arm).get("until")
+        good: dict[int, Result] = {}
+        stages, failures, old = {}, {}, {}
+        for result in results.values():
+            seed = result.unit.seed
+            if result.unit != replace(unit, arm=trained, seed=seed):
+                continue
+            stage = until or (result.stages[-1] if result.stages else None)
+            if result.failure or stage not in result.words:
+                failures[seed] = result.failure or f"no decoding of stage {stage}"
+                continue
+            good[seed], stages[seed] = result, str(stage)
+            why = is_old(study, result, code)
+            if why:
+                old[seed] = why
+        if good or failures:
+            rows.append(Row(unit, good, stages, failures, old))
+    return rows
+
+
+def _places(study: Study) -> Iterator[Unit]:
+    seen: set[Unit] = set()
+    for block in study.raw["grid"]:
+        for corpus in block["corpora"]:
+            for labels in block["labels"]:
+                for size in block["sizes"]:
+                    for budget in block["budgets"]:
+                        for arm in block["arms"]:
+                            unit = Unit(corpus, labels, size, float(budget), arm, 0)
+                            if unit not in seen:
+                                seen.add(unit)
+                                yield unit
+
+
+def difference(a: Row, b: Row, part: str) -> Comparison | None:
+    """b's word errors minus a's, those of all common seeds together; None without one.
+
+    Whole speakers or sessions are drawn.
+    """
+    seeds = sorted(set(a.results) & set(b.results))
+    if not seeds:
+        return None
+    sides: list[dict[str, Counts]] = []
+    speakers: dict[str, str] = {}
+    for row in (a, b):
+        counts: dict[str, Counts] = {}
+        for seed in seeds:
+            words = row.results[seed].words[row.stages[seed]][part]
+            for utterance, (speaker, errors, tokens) in words.items():
+                speakers[utterance] = speaker
+                one = Counts(sentences=1, tokens=tokens, substitutions=errors)
+                counts[utterance] = counts.get(utterance, Counts()) + one
+        sides.append(counts)
+    return paired_bootstrap(sides[0], sides[1], speakers=speakers)
