@@ -51,7 +51,10 @@ def _clock_or_none(seconds: float | None) -> str:
 
 
 def reference_times(steps: Sequence[StepState]) -> list[float | None]:
-    """Reference-system seconds of every step, None where it cannot be told; a job has the speed that a training on the same machine measured last."""
+    """Reference-system seconds of every step, None where they cannot be told.
+
+    A job has the speed that a training on the same machine measured last.
+    """
     hosts: dict[str, float] = {}
     for step in steps:
         for span in step.spans:
