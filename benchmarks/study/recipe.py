@@ -92,7 +92,10 @@ def start(
     """Start a command in the recipe's stand-in, its output at the end of a log."""
     log = study.work / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", MARK: mark(study, name)}
+    # A working tree beside the main one has no environment of its own: run.sh takes this one's.
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    own = {"PATH": programs, "OMP_NUM_THREADS": "1", MARK: mark(study, name)}
+    environment = {**os.environ, **own}
     if nice:
         command = ["nice", "-n", str(nice), *command]
     with log.open("ab") as file:
