@@ -76,7 +76,7 @@ class MovingAverage(Accelerator):
             self._other = [weight.detach().clone() for weight in weights]
         self._decay = min(self._most, (1 + self._updates) / (10 + self._updates))
         self._updates += 1
-        average = get_ema_multi_avg_fn(self._decay)
+        average = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
         average(self._other, [weight.detach() for weight in weights], self._updates)
 
     @torch.no_grad()
