@@ -63,6 +63,26 @@ state = {"version": 1, "steps": steps, "plan": list(steps)}
 STAGES = {"align": 4, "viterbi": 2, "full_sum": 8, "mbr": 2}
 
 
+ARMS = {
+    "progressive": {"config": "conf/progressive.yaml"},
+    "progressive_without_mbr": {"part_of": "progressive", "until": "full_sum"},
+    "full_sum_only": {"config": "conf/full_sum_only.yaml"},
+    "from_aligner": {
+        "config": "conf/full_sum_only.yaml",
+        "start": {"arm": "progressive", "stage": "align", "parts": ["encoder"]},
+    },
+}
+GRID = [
+    {
+        "corpora": ["fake"],
+        "labels": ["char"],
+        "sizes": ["small"],
+        "budgets": [0.5],
+        "arms": ["progressive", "progressive_without_mbr", "full_sum_only"],
+    }
+]
+
+
 def make_study(root: Path, **change: Any) -> Path:
     """A study.yaml, a recipe and some training code, all below ``root``."""
     recipe = root / "recipe"
@@ -94,24 +114,8 @@ def make_study(root: Path, **change: Any) -> Path:
             }
         },
         "sizes": {"small": {}, "large": {"change": {"base": {"encoder_conf": {"a": 1}}}}},
-        "arms": {
-            "progressive": {"config": "conf/progressive.yaml"},
-            "progressive_without_mbr": {"part_of": "progressive", "until": "full_sum"},
-            "full_sum_only": {"config": "conf/full_sum_only.yaml"},
-            "from_aligner": {
-                "config": "conf/full_sum_only.yaml",
-                "start": {"arm": "progressive", "stage": "align", "parts": ["encoder"]},
-            },
-        },
-        "grid": [
-            {
-                "corpora": ["fake"],
-                "labels": ["char"],
-                "sizes": ["small"],
-                "budgets": [0.5],
-                "arms": ["progressive", "progressive_without_mbr", "full_sum_only"],
-            }
-        ],
+        "arms": ARMS,
+        "grid": GRID,
         **change,
     }
     path = root / "study.yaml"
