@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,11 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["align", "frames", "none"],
         default="align",
         help="align: best path of the best hypothesis; frames: as the beam noted them (free)",
+    )
+    parser.add_argument(
+        "--boundary_file",
+        type=Path,
+        help="made by learn_boundaries: word times are those of the sound, not of the labels",
     )
     parser.add_argument(
         "--feature_shift", type=float, default=0.01, help="seconds per frame of extracted features"

@@ -21,12 +21,12 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.decode_files import CTM, SEARCH, WORD_TIMES, decode_names, write_ctm
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.data.lm_spec import BOUNDARY_OPTION, named_files
 from espnet_plugin.data.symbols import read_symbols
 from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.packages.loading import Pretrained, find_pretrained
 from espnet_plugin.packages.sources import PIPELINE_STATE
-from espnet_plugin.pipeline.launch.commands import decode_arguments
+from espnet_plugin.pipeline.launch.commands import as_flags, decode_arguments
 from espnet_plugin.pipeline.launch.console import run_command
 from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
 from espnet_plugin.pipeline.plan.command_line import (
@@ -90,7 +90,8 @@ def evaluate(args: argparse.Namespace) -> None:
     model = find_pretrained(args.model)
     config: Path | None = args.inference_config
     if config is not None:
-        model = replace(model, decoding=config, options=read_yaml(config))
+        timing = {k: v for k, v in model.options.items() if k == BOUNDARY_OPTION}
+        model = replace(model, decoding=config, options={**timing, **read_yaml(config)})
     given = section_from_arguments("inference", args.inference_args)
     model = replace(model, options={**model.options, **given})
     # A package's own models are part of it, and are looked at with it.
@@ -148,7 +149,8 @@ def _job(args: argparse.Namespace, model: Pretrained, data: Path) -> Job:
 
     def arguments(key_file: str, output: str) -> list[str]:
         given = decode_arguments(options, model.model_file, data, model.decoding, key_file, output)
-        return [*given, "--batch_size", str(args.batch_size), *args.inference_args]
+        timing = as_flags({BOUNDARY_OPTION: model.options.get(BOUNDARY_OPTION)})
+        return [*given, *timing, "--batch_size", str(args.batch_size), *args.inference_args]
 
     folder = args.exp / "decode" / f"{model.stage or 'model'}_packed" / data.name
     keys = list(read_table(data / options.scp))

@@ -22,6 +22,8 @@ from espnet_plugin.data.kaldi_files import read_table
 
 NBEST_FILES = ("text", "token", "token_int", "score", "score_parts")
 WORD_TIMES, TIMING, CTM, SEARCH = "word_times", "timing", "ctm", "search.yaml"
+#: Folder of an experiment where word boundaries are learned, and what it holds.
+BOUNDARY_FOLDER, BOUNDARIES, LAGS = "word_times", "boundaries.npz", "lags"
 
 
 def nbest_names(size: int) -> list[str]:

@@ -26,8 +26,10 @@ START_SCALE = 0.4
 #: Bytes of an ARPA file, packed or not, from which on KenLM reads it: the tables of our own reader
 #: would take many times as much memory.
 LARGE_ARPA = 200_000_000
+#: Option of decode: where words begin and end in the sound (`search.align.word_hmm`).
+BOUNDARY_OPTION = "boundary_file"
 #: Options of decode that name a file which results depend on, besides the language models.
-FILE_OPTIONS = ("lexicon", "ngram_file", "lm_file", "lm_train_config")
+FILE_OPTIONS = ("lexicon", "ngram_file", "lm_file", "lm_train_config", BOUNDARY_OPTION)
 #: Options of decode that hold language models.
 LM_OPTIONS = ("lm", "ilm_lm")
 ESPNET_LM_OPTIONS = ("lm_train_config", "lm_file", "lm_weight", "ngram_file", "ngram_weight")

@@ -290,9 +290,16 @@ def in_batches(keys: Sequence[str], size: int) -> list[list[str]]:
 
 def encode(model: ProgressiveTransducerModel, batch: dict[str, Any]) -> tuple[Any, Any]:
     """Encoder output [B, T, D] and lengths [B] of a batch."""
+    return encode_with_features(model, batch)[:2]
+
+
+def encode_with_features(
+    model: ProgressiveTransducerModel, batch: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Encoder output [B, T, D] and lengths, features [B, T', F] and lengths of a batch."""
     feats, lengths = model.features(batch["speech"], batch["speech_lengths"])
     output = model.encode_features(feats, lengths)
-    return output.frames, output.lengths
+    return output.frames, output.lengths, feats, lengths
 
 
 def integers(row: torch.Tensor, length: int) -> str:

@@ -24,13 +24,19 @@ from espnet_plugin.data.decode_files import (
     write_ctm,
 )
 from espnet_plugin.data.nbest_lists import ListEntry
-from espnet_plugin.inference.batch_job import ResumableTables, encode, load_model, run_batches
+from espnet_plugin.inference.batch_job import (
+    ResumableTables,
+    encode_with_features,
+    load_model,
+    run_batches,
+)
 from espnet_plugin.inference.search_options import search_settings
 from espnet_plugin.inference.searchers import make_searcher
 from espnet_plugin.inference.text_output import WordOutput
-from espnet_plugin.inference.word_times import spoken_words
+from espnet_plugin.inference.word_times import spoken_words, words_in_sound
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis
+from espnet_plugin.search.align.word_hmm import read_word_hmm
 
 
 class DecodeJob:
@@ -52,6 +58,9 @@ class DecodeJob:
         self.words = WordOutput(model.token_list, train_args, args.feature_shift)
         if args.word_times != "none" and self.words.frame_shift is None:
             logging.warning("no word times: the frame shift of this encoder is not known")
+        device = next(model.parameters()).device
+        file = args.boundary_file
+        self._boundaries = None if file is None else read_word_hmm(file).to(device)
         # Confidences are shares of the whole beam, however few hypotheses are wanted.
         longest = max(args.nbest, args.beam_size)
         self._search = make_searcher(args, model, train_args, longest)
@@ -60,11 +69,16 @@ class DecodeJob:
     def __call__(self, keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         """Decode one batch and write it down."""
         clock = _Clock(self.model)
-        frames, lengths = encode(self.model, batch)
+        frames, lengths, feats, feat_lengths = encode_with_features(self.model, batch)
         clock.lap()
         lists = self._search(frames, lengths)
         clock.lap()
-        times = self._word_times(lists, frames, lengths)
+        spoken = spoken_words(self.model, self.words, lists, frames, lengths, self.args.word_times)
+        spoken = words_in_sound(spoken, self.words, self._boundaries, feats, feat_lengths)
+        times = [
+            word_times_line((w.start, w.duration, w.word, w.confidence) for w in words)
+            for words in spoken
+        ]
         clock.lap()
         inputs = batch["speech_lengths"].tolist()
         for utt, found, line, length in zip(keys, lists, times, inputs, strict=True):
@@ -93,15 +107,6 @@ class DecodeJob:
             pronunciation=found.pronunciation_score,
             lms=found.lm_scores,
         )
-
-    def _word_times(
-        self, lists: Sequence[Sequence[Hypothesis]], frames: torch.Tensor, lengths: torch.Tensor
-    ) -> list[str]:
-        spoken = spoken_words(self.model, self.words, lists, frames, lengths, self.args.word_times)
-        return [
-            word_times_line((w.start, w.duration, w.word, w.confidence) for w in words)
-            for words in spoken
-        ]
 
 
 class _Clock:

@@ -27,6 +27,7 @@ from espnet_plugin.packages.loading import pretrained_arguments
 from espnet_plugin.packages.package import MODEL
 from espnet_plugin.packages.weights import check_names, read_weights
 from espnet_plugin.search import Hypothesis
+from espnet_plugin.search.align.word_hmm import WordHmm, read_word_hmm
 
 # One utterance's N-best list, as ESPnet's Speech2Text returns it
 Results = list[tuple[str, list[str], list[int], Hypothesis]]
@@ -40,8 +41,12 @@ class Speech2Text(ESPnetSpeech2Text):
         asr_train_config: config.yaml of the training.
         asr_model_file: model parameters.
         device: "cpu" or "cuda".
+        boundary_file: where words begin and end in the sound, for those who ask for times.
         options: those of `espnet-progressive decode` by keyword: search, beam_size, nbest,
             ilm_scale, lexicon, lm=["word:3gram.arpa:0.8"], lm_train_config and lm_file, ...
+
+    Attributes:
+        boundaries: what `boundary_file` holds, or None.
 
     Raises:
         ValueError: an unknown option, a missing file, or a model that is not ours.
@@ -52,6 +57,7 @@ class Speech2Text(ESPnetSpeech2Text):
         asr_train_config: Path | str,
         asr_model_file: Path | str,
         device: str = "cpu",
+        boundary_file: Path | str | None = None,
         **options: Any,
     ) -> None:
         args = search_options(options)
@@ -59,6 +65,9 @@ class Speech2Text(ESPnetSpeech2Text):
         args.ngpu = int(device.startswith("cuda"))
         self.asr_model, self.asr_train_args = load_model(args)
         self.device = device
+        self.boundaries: WordHmm | None = None
+        if boundary_file is not None:
+            self.boundaries = read_word_hmm(Path(boundary_file)).to(torch.device(device))
         self.search = make_searcher(args, self.asr_model, self.asr_train_args)
         self.to_text = make_detokenizer(self.asr_train_args)
 

@@ -49,6 +49,9 @@ class WordOutput:
         #: seconds per sample of raw audio, or per feature frame; None where it is not known
         self.input_shift = feature_shift if not raw else 1.0 / frames.fs if frames.fs else None
         hop = frames.hop * self.input_shift if frames.hop and self.input_shift else feature_shift
+        #: seconds per feature frame, and where the first frame begins
+        self.hop = hop
+        self.begin = 0.0 if frames.centred or not raw else -hop / 2
         #: seconds per encoder frame; None where it is not known
         self.frame_shift = hop * frames.subsampling.factor if frames.subsampling else None
 

@@ -14,9 +14,9 @@ import torch
 
 from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.model_frames import frames_from_config
-from espnet_plugin.inference.batch_job import encode
+from espnet_plugin.inference.batch_job import encode_with_features
 from espnet_plugin.inference.text_output import WordOutput
-from espnet_plugin.inference.word_times import spoken_words
+from espnet_plugin.inference.word_times import spoken_words, words_in_sound
 from espnet_plugin.transcription.words import Word
 
 _LOG = logging.getLogger(__name__)
@@ -59,9 +59,12 @@ class WordRecogniser:
         lengths = torch.tensor([len(tensor) for tensor in tensors], device=self._loaded.device)
         padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)  # [B, L]
         model = self._loaded.asr_model
-        frames, frame_lengths = encode(model, {"speech": padded, "speech_lengths": lengths})
+        batch = {"speech": padded, "speech_lengths": lengths}
+        frames, frame_lengths, feats, feat_lengths = encode_with_features(model, batch)
         lists = self._loaded.search(frames, frame_lengths)
         timed = spoken_words(model, self._words, lists, frames, frame_lengths, self._method)
+        boundaries = self._loaded.boundaries
+        timed = words_in_sound(timed, self._words, boundaries, feats, feat_lengths)
         out = []
         for piece, found, words in zip(pieces, lists, timed, strict=True):
             seconds = len(piece) / self.rate

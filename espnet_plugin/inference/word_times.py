@@ -1,12 +1,12 @@
 """Words with times and confidences of a batch's N-best lists.
 
-Shapes: B utterances, T encoder frames, D encoder size.
+Shapes: B utterances, T encoder frames, D encoder size, T' feature frames, F features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,6 +14,7 @@ from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.inference.text_output import WordOutput
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.search import Hypothesis, exact_frames, posteriors, word_confidences
+from espnet_plugin.search.align.word_hmm import WordHmm
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,41 @@ class SpokenWord:
     start: float
     duration: float
     confidence: float
+
+
+def words_in_sound(
+    spoken: Sequence[Sequence[SpokenWord]],
+    words: WordOutput,
+    boundaries: WordHmm | None,
+    features: torch.Tensor,
+    lengths: torch.Tensor,
+) -> list[list[SpokenWord]]:
+    """The same words, with their beginnings and ends in the sound.
+
+    Args:
+        spoken: of each utterance [B], timed by its labels.
+        words: tells how long a feature frame is.
+        boundaries: places words in features; without it, times stay as they are, as they do where
+            an utterance is too short, or by far too long, for it.
+        features, lengths: of the utterances, [B, T', F] and [B].
+    """
+    if boundaries is None:
+        return [list(said) for said in spoken]
+    texts = [[word.word for word in said] for said in spoken]
+    found = []
+    for said, spans in zip(spoken, boundaries.spans(texts, features, lengths), strict=True):
+        if spans is None:
+            found.append(list(said))
+            continue
+        starts = [max(0.0, first * words.hop + words.begin) for first, _ in spans]
+        ends = [end * words.hop + words.begin for _, end in spans]
+        found.append(
+            [
+                replace(word, start=start, duration=end - start)
+                for word, start, end in zip(said, starts, ends, strict=True)
+            ]
+        )
+    return found
 
 
 def spoken_words(

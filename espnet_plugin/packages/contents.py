@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from espnet_plugin import __version__
-from espnet_plugin.data.lm_spec import parse_lm
+from espnet_plugin.data.decode_files import BOUNDARIES, BOUNDARY_FOLDER
+from espnet_plugin.data.lm_spec import BOUNDARY_OPTION, parse_lm
 from espnet_plugin.packages.imports import module_names
 from espnet_plugin.packages.package import (
     CONFIG,
@@ -116,8 +117,12 @@ def collect(exp: Path, stage: str, model: TrainedModel, decoding: Path | None) -
     known = {exp.absolute(): f"exp/{exp.absolute().name}", exp.absolute().parent: "exp"}
     contents = Contents(Places({base: "", **known, Path.home(): ""}), base)
     _add_model(contents, model)
-    if decoding is not None:
-        _add_decoding(contents, decoding)
+    options = {} if decoding is None else read_mapping(decoding)
+    boundaries = exp / BOUNDARY_FOLDER / BOUNDARIES
+    if not options.get(BOUNDARY_OPTION) and boundaries.is_file():
+        options[BOUNDARY_OPTION] = str(boundaries.absolute())
+    if options:
+        _add_decoding(contents, options)
     _add_records(contents, exp, state)
     contents.extra.update(
         {"version": __version__, "stage": stage, "checkpoint": str(model.model_file.name)}
@@ -174,11 +179,11 @@ def _add_named(contents: Contents, path: Path, folder: str) -> str:
     return member
 
 
-def _add_decoding(contents: Contents, config: Path) -> None:
+def _add_decoding(contents: Contents, given: Mapping[str, Any]) -> None:
     """Options of the search, with the language models and the lexicon that they name."""
     options = {
         name: value
-        for name, value in read_mapping(config).items()
+        for name, value in given.items()
         if name not in JOB_OPTIONS and value is not None
     }
     for name in _LM_OPTIONS:
@@ -197,7 +202,7 @@ def _add_decoding(contents: Contents, config: Path) -> None:
     for name, value in options.items():
         if name in (*_LM_OPTIONS, "lm_file", "lm_train_config") or not isinstance(value, str):
             continue
-        if name in ("lexicon", *_LM_FILES):
+        if name in ("lexicon", BOUNDARY_OPTION, *_LM_FILES):
             folder = "lm" if name in _LM_FILES else "decoding"
             options[name] = contents.add(Path(value), folder)
     contents.extra[DECODING] = contents.add_yaml(options, "decoding/decode.yaml")

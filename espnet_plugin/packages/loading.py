@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.data.decode_files import BOUNDARIES, BOUNDARY_FOLDER
+from espnet_plugin.data.lm_spec import BOUNDARY_OPTION
 from espnet_plugin.packages.elsewhere import reachable
 from espnet_plugin.packages.imports import require_imported
 from espnet_plugin.packages.package import CONFIG, META, MODEL
@@ -54,8 +56,10 @@ def find_pretrained(source: str | Path, cache: Path | None = None) -> Pretrained
     if path.suffix == ".pth" or (path.is_dir() and not (path / META).is_file()):
         found = find_model(str(source))
         stage = found.model_file.parent.name
+        boundaries = found.model_file.absolute().parents[1] / BOUNDARY_FOLDER / BOUNDARIES
+        timing = {BOUNDARY_OPTION: str(boundaries)} if boundaries.is_file() else {}
         found = reachable(found, cache)
-        return Pretrained(found.model_file, found.train_config, {}, stage=stage)
+        return Pretrained(found.model_file, found.train_config, timing, stage=stage)
     package = loadable(open_package(source, cache), cache)
     require_imported(package.imports, str(source))
     named = {**package.yaml_files, **package.files}

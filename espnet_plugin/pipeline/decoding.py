@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from espnet_plugin.data.decode_files import (
     write_ctm,
 )
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.data.lm_spec import BOUNDARY_OPTION, named_files
 from espnet_plugin.pipeline.launch.commands import as_flags, decode_arguments
 from espnet_plugin.pipeline.launch.jobs import Job, make_job, run_jobs
 from espnet_plugin.pipeline.launch.process import ChildFailed
@@ -33,6 +33,7 @@ from espnet_plugin.pipeline.state.lock import RunLock
 from espnet_plugin.pipeline.state.products import damage
 from espnet_plugin.pipeline.state.progress import Throttle, clock
 from espnet_plugin.pipeline.state.state import PipelineState
+from espnet_plugin.pipeline.word_boundaries import learn_boundaries, wants_boundaries
 
 #: Below this many utterances, another process costs more than it gains.
 MIN_UTTERANCES_PER_PART = 100
@@ -121,9 +122,10 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
             for decoding in pending:
                 state.beat(decoding.name)
 
-        jobs = [_job(pipeline, decoding) for decoding in pending]
         begun = time.monotonic()
         throttle = Throttle(beat, HEARTBEAT_SECONDS, time.monotonic)
+        boundaries = _boundaries(pipeline, state, pending, throttle)
+        jobs = [_job(pipeline, decoding, boundaries) for decoding in pending]
         lists = Inputs(dict.fromkeys(d.data / pipeline.options.scp for d in pending))
         try:
             run_jobs(jobs, pipeline.options.inference_nj, throttle, pipeline.show)
@@ -185,7 +187,23 @@ def _model(pipeline: Pipeline, decoding: Decoding) -> Path:
     return pipeline.exp / decoding.stage / name
 
 
-def _job(pipeline: Pipeline, decoding: Decoding) -> Job:
+def _boundaries(
+    pipeline: Pipeline,
+    state: PipelineState,
+    pending: Sequence[Decoding],
+    tick: Callable[[], None],
+) -> Path | None:
+    """What times the words of those decodings that leave it to us."""
+    wanted = [decoding for decoding in pending if wants_boundaries(decoding.options)]
+    if not wanted:
+        return None
+    last = wanted[-1]
+    made_from = state.step(f"train:{last.stage}").fingerprint or ""
+    model = _model(pipeline, last)
+    return learn_boundaries(pipeline.options, model, made_from, tick, pipeline.show)
+
+
+def _job(pipeline: Pipeline, decoding: Decoding, boundaries: Path | None = None) -> Job:
     options, model = pipeline.options, _model(pipeline, decoding)
     if not model.is_file():
         there = sorted(path.name for path in model.parent.glob("*.pth"))
@@ -194,7 +212,8 @@ def _job(pipeline: Pipeline, decoding: Decoding) -> Job:
 
     def arguments(key_file: str, output: str) -> list[str]:
         given = decode_arguments(options, model, decoding.data, decoding.config, key_file, output)
-        return given + as_flags(decoding.overrides)
+        timing = boundaries if wants_boundaries(decoding.options) else None
+        return given + as_flags({**decoding.overrides, BOUNDARY_OPTION: timing})
 
     parts = -(-len(keys) // MIN_UTTERANCES_PER_PART)
     nj = max(1, min(options.inference_nj, parts))

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from espnet_plugin.data.decode_files import BOUNDARY_FOLDER, LAGS
 from espnet_plugin.data.kaldi_files import read_integers, read_table
 from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.report.epoch_stats import EpochStats, read_epochs
@@ -60,7 +61,12 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What there is of a pipeline; `lists` are the figures of each folder of N-best lists."""
+    """What there is of a pipeline.
+
+    Attributes:
+        lists: figures of each folder of N-best lists.
+        lags: seconds from a word's beginning and end to those of its labels, of every word.
+    """
 
     folder: Path
     stages: tuple[Stage, ...]
@@ -68,6 +74,7 @@ class Experiment:
     alignment: Alignment | None
     results: str | None
     lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lags: tuple[tuple[float, float], ...] = ()
 
 
 def read_experiment(folder: Path) -> Experiment:
@@ -102,6 +109,7 @@ def read_experiment(folder: Path) -> Experiment:
             for path in sorted(folder.glob("nbest*/quality.json"))
             if ".stale." not in path.parent.name
         },
+        lags=_lags(folder / BOUNDARY_FOLDER / LAGS),
     )
 
 
@@ -127,6 +135,13 @@ def _alignment(folder: Path, stages: tuple[Stage, ...]) -> Alignment | None:
     except ValueError as error:  # a job may be writing it right now
         logging.warning("the report leaves out the alignment: %s", error)
         return None
+
+
+def _lags(path: Path) -> tuple[tuple[float, float], ...]:
+    if not path.is_file():
+        return ()
+    rows = [[float(v) for v in line.split()] for line in read_table(path).values()]
+    return tuple(pair for row in rows for pair in zip(row[::2], row[1::2], strict=True))
 
 
 def _numbers(table: Mapping[str, str]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.report.alignment_plot import alignment_plot
 from espnet_plugin.report.curves import training_curves
 from espnet_plugin.report.experiment import Alignment, Experiment, Stage, read_experiment
+from espnet_plugin.report.lag_plot import lag_plot, lag_summary
 from espnet_plugin.report.style import save
 from espnet_plugin.report.times_plot import times_plot
 from espnet_plugin.report.training_table import training_notes
@@ -59,6 +60,7 @@ def write_report(exp: Path) -> Path:
         parts += _alignment(experiment.alignment, folder)
     for name, figures in experiment.lists.items():
         parts += [f"## N-best lists: {name}", _figures(figures, _LISTS)]
+    parts += _lags(experiment, folder)
     parts += _times(experiment, folder)
     path = folder / "report.md"
     write_atomically(path, "\n\n".join(parts) + "\n")
@@ -134,6 +136,19 @@ def _alignment(alignment: Alignment, folder: Path) -> list[str]:
             "label is blank."
         )
     return parts
+
+
+def _lags(experiment: Experiment, folder: Path) -> list[str]:
+    figure = lag_plot(experiment.lags)
+    if figure is None:
+        return []
+    save(figure, folder / "lags.png")
+    said = (
+        "How long after the sound of a word the model emits its labels, on training data. Word "
+        "times (CTM, captions, JSON) are those of the sound."
+    )
+    picture = "![histograms of how late labels come](lags.png)"
+    return ["## Word times", said, lag_summary(experiment.lags), picture]
 
 
 def _times(experiment: Experiment, folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -267,3 +268,22 @@ def test_noise_falls_with_the_asked_slope(local, slope: float) -> None:
     power = np.abs(np.fft.rfft(noise)) ** 2
     low, high = power[100:200].mean(), power[1600:3200].mean()  # four octaves apart
     assert np.log2(low / high) / 4 == pytest.approx(slope, abs=0.1)
+
+
+def test_espeak_tells_when_words_are_spoken(local: Callable[[str], ModuleType]) -> None:
+    pytest.importorskip("espeakng_loader")
+    espeak = local("espeak")
+    voice = espeak.Espeak()
+    sound = voice.say("call eight, seven one", espeak.Delivery("en-us", 150, 50, 50))
+    times = voice.word_times()
+    call, eight, seven, one = times
+    assert call[0] > 0 and one[1] < len(sound) / voice.sample_rate
+    assert call[1] == eight[0] and seven[1] == one[0]  # nothing between
+    assert 0.1 < seven[0] - eight[1] < 1.0  # the comma
+    loudness = [
+        float(np.abs(sound[round(a * voice.sample_rate) : round(b * voice.sample_rate)]).mean())
+        for a, b in (*times, (0.0, call[0]), (eight[1] + 0.03, seven[0] - 0.03))
+    ]
+    assert max(loudness[4:]) < 0.1 * min(loudness[:4])
+    voice.say("no", espeak.Delivery("en-us", 150, 50, 50))
+    assert len(voice.word_times()) == 1

@@ -28,12 +28,13 @@ def test_a_trainings_folder_is_left_alone(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_given_search_replaces_the_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("model.pth", "config.yaml", "own.yaml", "wav.scp", "lm.arpa"):
+    for name in ("model.pth", "config.yaml", "own.yaml", "wav.scp", "lm.arpa", "words.npz"):
         (tmp_path / name).write_text("u u.wav\n" if name == "wav.scp" else "")
     (tmp_path / "own.yaml").write_text(f"nbest: 2\nlm: ['word:{tmp_path}/lm.arpa:0.5']\n")
     (tmp_path / "package.yaml").write_text("nbest: 1\n")
+    options = {"nbest": 1, "boundary_file": str(tmp_path / "words.npz")}
     model = Pretrained(
-        tmp_path / "model.pth", tmp_path / "config.yaml", {"nbest": 1}, tmp_path / "package.yaml"
+        tmp_path / "model.pth", tmp_path / "config.yaml", options, tmp_path / "package.yaml"
     )
     monkeypatch.setattr(evaluate, "find_pretrained", lambda source: model)
     asked: list[Job] = []
@@ -50,6 +51,9 @@ def test_a_given_search_replaces_the_packages(
     package, mine = asked
     assert str(tmp_path / "package.yaml") in package.arguments("keys", "out")
     assert str(tmp_path / "own.yaml") in mine.arguments("keys", "out")
+    for job in asked:  # what times its words is part of the model
+        words = job.arguments("keys", "out")
+        assert words[words.index("--boundary_file") + 1] == options["boundary_file"]
     lists = [name for name in mine.outputs if name.startswith("2best")]
     assert lists and not any(name.startswith("2best") for name in package.outputs)
     # options of the command line go before both, and are part of what a folder is made from

@@ -248,3 +248,23 @@ def test_a_full_disk_leaves_the_package_that_was_there(exp: Path, tmp_path: Path
             write_package(contents, target)
         assert "no file may be so large here" in str(explain(caught.value))
         assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]
+
+
+def test_word_boundaries_come_along(exp: Path, tmp_path: Path) -> None:
+    from espnet_plugin.packages.loading import find_pretrained
+
+    boundaries = write(exp / "word_times/boundaries.npz", b"x")
+    contents = collect(exp, "full_sum", stage_model(exp, "full_sum"), None)
+    assert contents.members["decoding/boundaries.npz"] == boundaries
+    packed = yaml.safe_load(texts(contents)["decoding/decode.yaml"])
+    assert packed == {"boundary_file": "decoding/boundaries.npz"}
+    # a decoding that names its own keeps it
+    other = write(tmp_path / "other.npz", b"y")
+    decoding = write(tmp_path / "decode.yaml", {"beam_size": 3, "boundary_file": str(other)})
+    contents = collect(exp, "full_sum", stage_model(exp, "full_sum"), decoding)
+    assert contents.members["decoding/other.npz"] == other
+    assert "decoding/boundaries.npz" not in contents.members
+    # the experiment itself, not packed
+    write(exp / "full_sum/config.yaml", {"token_list": ["<blank>"]})
+    found = find_pretrained(exp / "full_sum", tmp_path / "cache")
+    assert found.options == {"boundary_file": str(boundaries)}

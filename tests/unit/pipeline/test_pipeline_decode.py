@@ -207,3 +207,26 @@ def test_a_list_that_changes_while_it_is_decoded(
     assert f"{scp}: changed during its decoding" in caplog.text
     scp.write_text(before)
     assert decode_stages.main(options) == 0
+
+
+def test_word_boundaries_are_learned_once(
+    corpus: Path, options: list[str], capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "learn_boundaries")
+    assert decode_stages.main(options) == 0  # times are then those of the labels
+    assert "not learned, see" in capsys.readouterr().out
+    folder = corpus / "exp/t"
+    assert read_settings(folder / "decode/viterbi_x/valid")["boundary_file"] is None
+    monkeypatch.delenv("FAKE_FAIL")
+    assert decode_stages.main([*options, "--inference_tag", "y"]) == 0
+    assert "learning where words begin and end" in capsys.readouterr().out
+    boundaries = folder / "word_times/boundaries.npz"
+    assert read_settings(folder / "decode/viterbi_y/valid")["boundary_file"] == str(boundaries)
+    keys = (folder / "word_times/keys").read_text().split()
+    assert keys == sorted(read_table(corpus / "dump/train/text"))
+    without = ["--inference_args", "--word_times none", "--inference_tag", "n"]
+    assert decode_stages.main([*options, *without]) == 0
+    assert read_settings(folder / "decode/viterbi_n/valid")["boundary_file"] is None
+    assert decode_stages.main([*options, "--inference_tag", "z"]) == 0
+    assert "learning" not in capsys.readouterr().out
+    assert read_settings(folder / "decode/viterbi_z/valid")["boundary_file"] == str(boundaries)

@@ -231,3 +231,13 @@ def test_a_full_disk_costs_no_report_that_was_there(
     assert (folder / "report.md").read_text() == "an earlier report"
     assert main(["report", "--exp", str(experiment)]) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_how_late_labels_come(experiment: Path) -> None:
+    (experiment / "word_times").mkdir()
+    (experiment / "word_times/lags").write_text("u1 0.100 -0.200 0.300 -0.400\nu2\nu3 0.2 -3\n")
+    assert report.main(["--exp", str(experiment)]) == 0
+    text = (experiment / "report/report.md").read_text()
+    assert "Medians over 3 words: first label +200 ms (middle half +150 to +250)" in text
+    assert "end of the last -400 ms" in text and "(lags.png)" in text
+    assert (experiment / "report/lags.png").read_bytes().startswith(PNG)

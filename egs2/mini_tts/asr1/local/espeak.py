@@ -16,8 +16,31 @@ _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 # Half of the usual: several variants clip at 100.
 _QUIET = 50
 
+_PHONEME_EVENTS = 1
+_LIST_END, _PHONEME = 0, 7
+
+
+class _Identity(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    """`espeak_EVENT`."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Identity),
+    )
+
+
 _CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
 
@@ -58,19 +81,27 @@ class Espeak:
         ]  # fmt: skip
         data = espeakng_loader.get_data_path().encode()
         self.sample_rate = int(
-            self._library.espeak_Initialize(_SYNCHRONOUS, 0, ctypes.c_char_p(data), _DONT_EXIT)
+            self._library.espeak_Initialize(
+                _SYNCHRONOUS, 0, ctypes.c_char_p(data), _DONT_EXIT | _PHONEME_EVENTS
+            )
         )
         if self.sample_rate <= 0:
             raise ValueError(f"eSpeak NG does not start with the voices in {data.decode()}")
         # The library seeds the noise of breathy voices with the time of day.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._pieces: list[bytes] = []
+        self._phonemes: list[tuple[int, int, bytes]] = []  # sample, position in the text, name
         self._callback = _CALLBACK(self._collect)  # kept: the library holds only a pointer
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _collect(self, samples: ctypes._Pointer, count: int, _events: int | None) -> int:
+    def _collect(self, samples: ctypes._Pointer, count: int, events: ctypes._Pointer) -> int:
         if samples and count > 0:
             self._pieces.append(ctypes.string_at(samples, 2 * count))
+        for event in events:
+            if event.type == _LIST_END:
+                break
+            if event.type == _PHONEME:
+                self._phonemes.append((event.sample, event.text_position, event.id.string))
         return 0
 
     def say(self, sentence: str, delivery: Delivery) -> np.ndarray:
@@ -89,6 +120,7 @@ class Espeak:
         ):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._pieces.clear()
+        self._phonemes.clear()
         text = sentence.encode() + b"\0"
         self._library.espeak_Synth(text, len(text), 0, _POSITION_CHARACTER, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
@@ -96,3 +128,22 @@ class Espeak:
         if not samples.any():
             raise ValueError(f"{delivery.voice!r} said nothing for {sentence!r}")
         return samples / 32768.0
+
+    def word_times(self) -> list[tuple[float, float]]:
+        """Seconds from the first sound to the end of each word of the last sentence.
+
+        A word begins with its first phoneme, and ends where the next word's first phoneme or a
+        pause begins. (eSpeak's events of words come a phoneme early before some vowels.)
+        """
+        spans: list[list[int]] = []
+        speaking: int | None = None  # where in the text the word stands whose phonemes come
+        for sample, position, name in self._phonemes:
+            word = None if name.startswith(b"_") else position
+            if word == speaking:
+                continue
+            if speaking is not None:
+                spans[-1].append(sample)
+            if word is not None:
+                spans.append([sample])
+            speaking = word
+        return [(start / self.sample_rate, end / self.sample_rate) for start, end in spans]
