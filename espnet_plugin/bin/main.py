@@ -42,6 +42,8 @@ JOBS = {
     "asr-train": "train one stage: ESPnet's asr_train with our losses",
     "align": "forced alignment of data with a trained model",
     "nbest": "N-best lists of data with a trained model",
+    "continue": "data and pipeline for a trained model that goes on learning",
+    "teacher": "codes of a trained model's frames, for accelerators.repa",
     "train-ngram": "n-gram language model of words or labels, ARPA",
     "train-lm": "neural language model over the labels, by ESPnet's LM task",
     "lm-train": "train a language model: ESPnet's lm_train, safe against kills",

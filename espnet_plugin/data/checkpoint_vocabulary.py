@@ -57,6 +57,38 @@ def check_checkpoint_vocabulary(checkpoint: Path, tokens: Sequence[str]) -> None
     )
 
 
+def known_tokens(checkpoint: Path) -> list[str]:
+    """The tokens that a model file was trained with.
+
+    Raises:
+        ValueError: no ``config.yaml`` beside it tells them.
+    """
+    tokens = _trained_tokens(checkpoint.parent / "config.yaml")
+    if tokens is None:
+        raise ValueError(f"{checkpoint}: no config.yaml beside it tells the labels of the model")
+    return tokens
+
+
+def check_extension(checkpoint: Path, tokens: Sequence[str], token_type: str | None) -> None:
+    """Check that a model's labels can be extended to a token list.
+
+    Raises:
+        ValueError: the list lacks some of them, or both are subwords of different models.
+    """
+    trained = known_tokens(checkpoint)
+    if token_type == "bpe" and trained != list(tokens):
+        raise ValueError(
+            f"{checkpoint}: subwords of another model are other labels, even where they look "
+            "alike; train on with the model's own subwords (init_from without vocabulary)"
+        )
+    missing = sorted(set(trained) - set(tokens))
+    if missing:
+        raise ValueError(
+            f"{checkpoint}: the token list lacks labels that the model has: {some(missing)}; "
+            "replay more of the old data, or add them to the list"
+        )
+
+
 def _weights(checkpoint: Path) -> Mapping[str, Any]:
     import torch
 

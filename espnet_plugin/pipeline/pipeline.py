@@ -13,14 +13,17 @@ from typing import Any
 
 from espnet_plugin import __version__
 from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.pipeline.launch.commands import program, train_command
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import (
     check_foreign_checkpoints,
     check_inputs,
+    extended_start,
     initial_model,
     stacked_start,
+    ticket_start,
 )
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
@@ -259,6 +262,12 @@ class Pipeline:
             raise ValueError(f"{path}: no such checkpoint to start stage {stage.name} from")
         if init.blocks is not None:
             path = stacked_start(path, init.blocks, self.exp / "conf" / f"{stage.name}.stacked.pth")
+        if init.vocabulary is not None:
+            tokens = read_token_list(Path(self.options.text_options["token_list"]))
+            target = self.exp / "conf" / f"{stage.name}.extended.pth"
+            path = extended_start(path, tokens, target)
+        if init.ticket is not None:
+            path = ticket_start(path, init.ticket, self.exp / "conf" / f"{stage.name}.ticket.pth")
         return f"{path}:::{','.join(init.exclude)}" if init.exclude else str(path)
 
 

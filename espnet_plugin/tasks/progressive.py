@@ -17,6 +17,7 @@ from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_plugin.corpora.strict_parser import StrictParser, make_strict
+from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.models.preprocessor import LexiconPreprocessor
@@ -188,6 +189,7 @@ class ProgressiveASRTask(ASRTask):
             loss=getattr(args, "loss", None) or "full_sum",
             seed=args.seed,
             use_amp=bool(args.use_amp),
+            utterances=lambda: training_utterances(args),
         )
         model.accelerators = AttachedAccelerators(options, host)  # type: ignore[assignment]
         optimizers: list[torch.optim.Optimizer] = super().build_optimizers(args, model)
@@ -196,6 +198,11 @@ class ProgressiveASRTask(ASRTask):
         if value is not None:
             clip_elements(optimizers, value)
         return optimizers
+
+
+def training_utterances(args: argparse.Namespace) -> list[str]:
+    """Ids of the utterances that a training has shapes of."""
+    return [key for path in args.train_shape_file[:1] for key in read_table(Path(path))]
 
 
 def read_labels(args: argparse.Namespace) -> None:

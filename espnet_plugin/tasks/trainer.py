@@ -9,10 +9,10 @@ import torch
 from espnet2.train.trainer import Trainer
 
 from espnet_plugin.corpora.faults import saving
-from espnet_plugin.nn.accelerators import Progress
+from espnet_plugin.nn.accelerators import Progress, private_file
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.pipeline.state.reference_system import write_reference_step
-from espnet_plugin.tasks import accelerator_state, checkpoints
+from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.clip_report import report_clipping
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler
@@ -96,6 +96,9 @@ class ProgressiveTrainer(KillSafeTrainer):
             device = "cuda" if options.ngpu > 0 else "cpu"
             write_reference_step(Path(options.output_dir), device)
         super().run(*args, **kwargs)
+        accelerators = _accelerators(kwargs["model"])
+        if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
+            private_file.mend_averages(Path(options.output_dir), accelerators)
 
     @staticmethod
     def resume(
@@ -105,7 +108,7 @@ class ProgressiveTrainer(KillSafeTrainer):
         KillSafeTrainer.resume(checkpoint, model, reporter, *args, **kwargs)
         accelerators = getattr(model, "accelerators", None)
         if accelerators:
-            accelerator_state.load(Path(checkpoint).parent, accelerators, reporter.get_epoch())
+            private_file.load(Path(checkpoint).parent, accelerators, reporter.get_epoch())
 
     @classmethod
     def train_one_epoch(cls, *args: Any, **kwargs: Any) -> bool:
@@ -136,7 +139,7 @@ class ProgressiveTrainer(KillSafeTrainer):
         if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
             # before the checkpoint of this epoch, beside what belongs to the one before
             folder, epoch = Path(kwargs["options"].output_dir), kwargs["reporter"].epoch
-            accelerator_state.save(folder, accelerators, epoch)
+            private_file.save(folder, accelerators, epoch)
         super().validate_one_epoch(*args, **kwargs)
         pool_error_rates(kwargs["reporter"])
 

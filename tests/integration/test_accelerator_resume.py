@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from espnet_plugin.tasks import accelerator_state
+from espnet_plugin.nn.accelerators import private_file
 from tests.integration.test_pipeline_kill import CONFIG, make_corpus
 
 pytestmark = pytest.mark.slow
@@ -20,9 +20,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ema": {"decay": 0.8},
     "layer_drop": {"theta": 0.5, "warm": 3.0, "rescale": True},
     "rep_conv": {"kernels": [3, 1]},
+    "selective": {"history": 20},
+    "slim": {"l1": 1e-2, "checks": 5},
+    "sparse": {"sparsity": 0.5, "every": 1, "until": 0.9, "alpha": 0.5},
 }
-PAIRS = [("layer_drop", "rep_conv")]
+PAIRS = [("layer_drop", "rep_conv"), ("precision", "rep_conv", "selective", "sparse")]
 CASES = [*((name,) for name in OPTIONS), *PAIRS]
+OPTIONS["precision"] = {"until": 0.5}
 
 
 class Killed(BaseException):
@@ -127,10 +131,10 @@ def test_broken_off_and_resumed_is_the_same_to_the_bit(
         one, two = (torch.load(exp / name, weights_only=True) for exp in (whole, other))
         assert_same(one.get("model", one), two.get("model", two))
         assert_same(one.get("optimizers"), two.get("optimizers"))
-    paths = [exp / accelerator_state.FILE for exp in (whole, other)]
+    paths = [exp / private_file.FILE for exp in (whole, other)]
     assert paths[0].exists() == paths[1].exists()
     if paths[0].exists():
-        assert_same(*(accelerator_state.read(exp) for exp in (whole, other)))
+        assert_same(*(private_file.read(exp) for exp in (whole, other)))
 
 
 @pytest.mark.parametrize("names", CASES, ids="-".join)
@@ -147,9 +151,9 @@ def test_private_state_of_another_epoch_is_refused(
     corpus: Path, undisturbed: Callable[[tuple[str, ...]], Path]
 ) -> None:
     folder = undisturbed(("rep_conv",))
-    path = folder / accelerator_state.FILE
+    path = folder / private_file.FILE
     kept = path.read_bytes()
-    states = accelerator_state.read(folder)
+    states = private_file.read(folder)
     assert list(states) == [2, 3]  # what a kill may leave the checkpoint at
     try:
         torch.save({1: states[2]}, path)

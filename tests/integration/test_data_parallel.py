@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+
+from espnet_plugin.nn.accelerators import private_file
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +72,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(data: Path, python: str, loss: str, folder: Path) -> list[str]:
+def command(
+    data: Path, python: str, loss: str, folder: Path, config: str = "config.yaml"
+) -> list[str]:
     files = [("wav.scp", "speech", "sound"), ("text", "text", "text")]
     if loss == "viterbi":
         files.append(("alignment", "alignment", "text_int"))
@@ -78,7 +83,7 @@ def command(data: Path, python: str, loss: str, folder: Path) -> list[str]:
         "-m",
         "espnet_plugin.jobs.asr_train",
         "--config",
-        str(data / "config.yaml"),
+        str(data / config),
     ]
     arguments += ["--output_dir", str(folder), "--token_list", str(data / "tokens.txt")]
     arguments += ["--token_type", "word", "--loss", loss, "--ngpu", "0"]
@@ -91,7 +96,12 @@ def command(data: Path, python: str, loss: str, folder: Path) -> list[str]:
 
 
 def train(
-    data: Path, python: str, loss: str, folder: Path, processes: int
+    data: Path,
+    python: str,
+    loss: str,
+    folder: Path,
+    processes: int,
+    config: str = "config.yaml",
 ) -> dict[str, torch.Tensor]:
     """The model after two epochs, each batch shared by ``processes``."""
     shared = [
@@ -100,7 +110,7 @@ def train(
     ]
     running = []
     for rank in range(processes):
-        arguments = command(data, python, loss, folder)
+        arguments = command(data, python, loss, folder, config)
         if processes > 1:
             arguments += [*shared, "--dist_rank", str(rank), "--local_rank", str(rank)]
         with (folder.parent / f"{folder.name}.{rank}.log").open("w") as log:
@@ -121,3 +131,37 @@ def test_two_processes_learn_what_one_learns(
     for name, value in one.items():
         assert torch.allclose(two[name], value, rtol=1e-4, atol=1e-5), name
     assert "epoch results" in (tmp_path / "two.0.log").read_text()
+
+
+#: What processes have to do together: draws, private parameters, terms of the loss, masks.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "draws": {"layer_drop": {"theta": 0.5}, "rep_conv": {"kernels": [3, 1]}, "slim": {"l1": 0.01}},
+    "masks": {"sparse": {"sparsity": 0.5, "every": 1, "until": 0.9, "alpha": 0.6}},
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes_agree_about_accelerators(
+    name: str, data: Path, preloaded_python: str, tmp_path: Path
+) -> None:
+    config = f"{name}.yaml"
+    (data / config).write_text(yaml.safe_dump({**CONFIG, "accelerators": TOGETHER[name]}))
+    one = train(data, preloaded_python, "full_sum", tmp_path / "one", 1, config)
+    two = train(data, preloaded_python, "full_sum", tmp_path / "two", 2, config)
+    for key, value in one.items():
+        assert torch.allclose(two[key], value, rtol=1e-3, atol=1e-4), key
+    if name == "masks":
+        states = [private_file.read(tmp_path / run)[2]["sparse"]["masks"] for run in ("one", "two")]
+        for key, mask in states[0].items():
+            assert torch.equal(mask, states[1][key])
+
+
+def test_two_processes_remember_the_losses_of_both(
+    data: Path, preloaded_python: str, tmp_path: Path
+) -> None:
+    (data / "selective.yaml").write_text(
+        yaml.safe_dump({**CONFIG, "accelerators": {"selective": {}}})
+    )
+    train(data, preloaded_python, "full_sum", tmp_path / "two", 2, "selective.yaml")
+    latest = private_file.read(tmp_path / "two")[2]["selective"]["latest"]
+    assert len(latest) == 2 * 8  # epochs, utterances

@@ -51,7 +51,12 @@ CONFIG = {
         "batch_type": "unsorted",
         "batch_size": 6,
         "accum_grad": 3,  # of 4 batches an epoch: one is left over
-        "accelerators": {"layer_drop": {"theta": 0.6}, "precision": {"until": 0.7}},
+        "accelerators": {
+            "layer_drop": {"theta": 0.6},
+            "precision": {"until": 0.7},
+            "rep_conv": {"kernels": [3, 1]},  # whose branches no model file has
+            "sparse": {"sparsity": 0.5, "every": 1},
+        },
         "num_workers": 0,
         "keep_nbest_models": 2,
         "use_tensorboard": False,

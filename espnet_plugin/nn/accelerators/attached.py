@@ -43,6 +43,9 @@ class AttachedAccelerators:
                     f"accelerators.{name} works with loss {', '.join(losses)}, not with "
                     f"{host.loss}; set accelerators: {{{name}: null}} in this stage"
                 )
+            for other in accelerator.excludes:
+                if other in self._by_name:
+                    raise ValueError(f"accelerators.{name} does not go together with {other}")
             try:
                 accelerator.attach(host)
             except ValueError as error:
@@ -99,6 +102,17 @@ class AttachedAccelerators:
             for name, accelerator in self._by_name.items()
             for key, value in accelerator.strength().items()
         }
+
+    @property
+    def mend_averages(self) -> bool:
+        """Whether averages of epochs have to be mended."""
+        plain = Accelerator.mend_average
+        return any(type(a).mend_average is not plain for a in self._by_name.values())
+
+    def mend_average(self, states: dict[str, torch.Tensor]) -> None:
+        """Hand an average of epochs to all of them."""
+        for accelerator in self._by_name.values():
+            accelerator.mend_average(states)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Private state by the accelerators' names; those that have none are left out."""

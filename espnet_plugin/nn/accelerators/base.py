@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ class Host:
         loss: name of the stage's loss.
         seed: of the stage.
         use_amp: whether ESPnet's own mixed precision is on.
+        utterances: gives the ids of the training data; none of a probe with made-up batches.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Host:
     loss: str
     seed: int
     use_amp: bool = False
+    utterances: Callable[[], Iterable[str]] = tuple
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ class Accelerator(ABC):
 
     Attributes:
         losses: names of the losses that it works with; None: all.
+        excludes: names of accelerators that it does not go together with.
         private: parameters and buffers of its own, made by `attach` on the model's device. The
             optimizer trains them; no state dict of the model has them.
     """
 
     losses: ClassVar[tuple[str, ...] | None] = None
+    excludes: ClassVar[tuple[str, ...]] = ()
     private: nn.Module | None = None
 
     @abstractmethod
@@ -100,6 +104,12 @@ class Accelerator(ABC):
     def strength(self) -> dict[str, float]:
         """What the log shows of the batch's setting, by name."""
         return {}
+
+    def mend_average(self, states: dict[str, Tensor]) -> None:  # noqa: B027
+        """Called at the stage's end with each average of epochs; changes it in place.
+
+        For what an average of plain models loses.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs and the model's checkpoint does not hold: tensors and plain values.

@@ -13,6 +13,10 @@ from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
 from espnet_plugin.nn.accelerators.layer_drop import LayerDrop
 from espnet_plugin.nn.accelerators.precision import Precision
 from espnet_plugin.nn.accelerators.rep_conv import RepConv
+from espnet_plugin.nn.accelerators.repa import Repa
+from espnet_plugin.nn.accelerators.selective import Selective
+from espnet_plugin.nn.accelerators.slim import Slim
+from espnet_plugin.nn.accelerators.sparse import Sparse
 
 _classes: dict[str, type[Accelerator]] = {
     "ema": MovingAverage,
@@ -20,6 +24,10 @@ _classes: dict[str, type[Accelerator]] = {
     "layer_drop": LayerDrop,
     "precision": Precision,
     "rep_conv": RepConv,
+    "repa": Repa,
+    "selective": Selective,
+    "slim": Slim,
+    "sparse": Sparse,
 }
 
 

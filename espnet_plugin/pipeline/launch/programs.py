@@ -13,5 +13,7 @@ def program_module(name: str) -> str:
     Args:
         name: such as ``align`` or ``check_data``.
     """
-    room = "jobs" if (_PACKAGE / "jobs" / f"{name}.py").is_file() else "bin"
-    return f"espnet_plugin.{room}.{name}"
+    for room in ("jobs", "jobs/reuse"):
+        if (_PACKAGE / room / f"{name}.py").is_file():
+            return f"espnet_plugin.{room.replace('/', '.')}.{name}"
+    return f"espnet_plugin.bin.{name}"

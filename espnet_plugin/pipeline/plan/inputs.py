@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.faults import saving
-from espnet_plugin.data.checkpoint_vocabulary import check_checkpoint_vocabulary
+from espnet_plugin.data.checkpoint_vocabulary import (
+    check_checkpoint_vocabulary,
+    check_extension,
+    known_tokens,
+)
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.packages.sources import find_model
+from espnet_plugin.pipeline.plan.init_from import InitFrom, Ticket
 from espnet_plugin.pipeline.plan.options import RunOptions
-from espnet_plugin.pipeline.plan.stage_plan import InitFrom, TrainStage
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 
 
 def check_inputs(options: RunOptions) -> None:
@@ -63,7 +70,10 @@ def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions)
                 raise ValueError(f"{checkpoint}: no such checkpoint to start {stage.name} from")
             continue
         tokens = read_token_list(Path(token_list))
-        check_checkpoint_vocabulary(checkpoint, tokens)
+        if init.vocabulary is None:
+            check_checkpoint_vocabulary(checkpoint, tokens)
+        else:
+            check_extension(checkpoint, tokens, options.text_options.get("token_type"))
 
 
 def initial_model(init: InitFrom) -> Path:
@@ -94,10 +104,62 @@ def stacked_start(source: Path, blocks: Sequence[int], target: Path) -> Path:
         stacked = stack_blocks(states, blocks)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    return _save_states(stacked, target)
+
+
+def extended_start(source: Path, tokens: Sequence[str], target: Path) -> Path:
+    """The model file ``source`` for the labels ``tokens``, in ``target``.
+
+    Raises:
+        ValueError: the model has other labels.
+    """
+    import torch  # only here, as above
+
+    from espnet_plugin.nn.vocabulary import extend_vocabulary
+
+    states = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        extended = extend_vocabulary(states, known_tokens(source), tokens)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return _save_states(extended, target)
+
+
+def ticket_start(source: Path, ticket: Ticket, target: Path) -> Path:
+    """The model file ``source`` with a part of its feed-forward units, in ``target``.
+
+    A JSON file beside it tells the units, and whether their choice had settled in the search.
+
+    Raises:
+        ValueError: no search with ``slim`` lies beside ``source``, or it has too few units.
+    """
+    import torch  # only here, as above
+
+    from espnet_plugin.nn import ticket as tickets
+    from espnet_plugin.nn.accelerators.private_file import FILE, read
+
+    private = read(source.parent)
+    last = private[max(private)].get("slim")
+    if last is None:
+        raise ValueError(f"{source.parent / FILE}: was trained without accelerators.slim")
+    states = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        small, kept = tickets.draw_ticket(states, last, ticket.units, ticket.rank, ticket.seed)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    distances = tickets.mask_distances(last["notes"], ticket.units)
+    told = {"kept": kept, "distances": distances, "settled": tickets.has_settled(distances)}
+    write_atomically(target.with_suffix(".json"), json.dumps(told) + "\n")
+    return _save_states(small, target)
+
+
+def _save_states(states: Mapping[str, Any], target: Path) -> Path:
+    import torch
+
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".tmp")
     with saving(target.parent):
-        torch.save(stacked, partial)
+        torch.save(states, partial)
     os.replace(partial, target)
     return target
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from espnet_plugin.packages.sources import is_source
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
+from espnet_plugin.pipeline.plan.init_from import PARTS, InitFrom, check_shape, read_init_from
 from espnet_plugin.pipeline.plan.losses import JOB_DATA, find_loss
 from espnet_plugin.pipeline.plan.realign import (
     FOLDER,
@@ -17,60 +17,19 @@ from espnet_plugin.pipeline.plan.realign import (
     realignments,
 )
 
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "PARTS",
+    "InitFrom",
+    "Step",
+    "TrainStage",
+    "build_steps",
+    "make_stage",
+    "validate_plan",
+    "with_init",
+]
+
 DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
-#: Parts of a model -> prefixes of their parameters.
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "encoder": ("frontend.", "normalize.", "preencoder.", "encoder.", "postencoder."),
-    "encoder_output": ("ctc.", "intermediate_output."),
-    "prediction": ("decoder.",),
-    "joint": ("joint_network.",),
-}
-
-
-@dataclass(frozen=True)
-class InitFrom:
-    """Where a stage's parameters come from.
-
-    Exactly one of these three is set.
-
-    Attributes:
-        stage: an earlier stage of this plan; its ``checkpoint``.
-        file: a model file.
-        model: a packed model, an experiment's folder or a Hub id (`publishing.sources`).
-        exclude: prefixes of parameters that start at random all the same.
-        blocks: encoder block i starts as block ``blocks[i]`` of the source, which may have another
-            number of blocks; None: as they are.
-    """
-
-    stage: str | None
-    checkpoint: str | None = None
-    file: str | None = None
-    exclude: tuple[str, ...] = ("specaug",)
-    model: str | None = None
-    blocks: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if sum(source is not None for source in (self.stage, self.file, self.model)) != 1:
-            raise ValueError(
-                "init_from needs one of stage, file and model, got "
-                f"{self.stage}, {self.file}, {self.model}"
-            )
-        if self.blocks is not None and (not self.blocks or min(self.blocks) < 0):
-            raise ValueError(
-                "init_from.blocks lists, for each encoder block from the lowest, the block of the "
-                f"source that it starts as, counted from 0; got {list(self.blocks)}"
-            )
-
-    @property
-    def external(self) -> bool:
-        """Whether it comes from outside of this experiment."""
-        return self.stage is None
-
-    @property
-    def fits_any_vocabulary(self) -> bool:
-        """Whether all that has a row per label is left out."""
-        rows = [prefix for part, of in PARTS.items() if part != "encoder" for prefix in of]
-        return all(any(row.startswith(name) for name in self.exclude) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -169,7 +128,7 @@ def make_stage(
             name=name,
             loss=str(loss),
             options=options,
-            init_from=_init_from(section, previous),
+            init_from=read_init_from(section, previous),
             checkpoint=str(section.get("checkpoint", DEFAULT_CHECKPOINT)),
             budget=Budget(
                 max_steps=section.get("max_steps"),
@@ -180,44 +139,6 @@ def make_stage(
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.path}: train_stages.{name}: {error}") from error
-
-
-def _init_from(section: Mapping[str, Any], previous: str | None) -> InitFrom | None:
-    value = section.get("init_from", {})
-    if value is None or (previous is None and value == {}):
-        return None
-    if isinstance(value, str):
-        value = {"model" if is_source(value) else "stage": value}
-    unknown = set(value) - {"stage", "checkpoint", "file", "model", "exclude", "parts", "blocks"}
-    if unknown:
-        raise ValueError(f"init_from has unknown keys {sorted(unknown)}")
-    exclude = value.get("exclude", "specaug") or ()
-    if isinstance(exclude, str):
-        exclude = [part for part in exclude.split(",") if part]
-    exclude = (*exclude, *_other_parts(value.get("parts")))
-    file, model = value.get("file"), value.get("model")
-    stage = value.get("stage") or (None if file or model else previous)
-    return InitFrom(stage, value.get("checkpoint"), file, exclude, model, _blocks(value))
-
-
-def _blocks(value: Mapping[str, Any]) -> tuple[int, ...] | None:
-    blocks = value.get("blocks")
-    if blocks is None:
-        return None
-    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
-        raise ValueError(f"init_from.blocks must be a list of block numbers, got {blocks!r}")
-    return tuple(blocks)
-
-
-def _other_parts(parts: Any) -> tuple[str, ...]:
-    """Prefixes of the parts that are not asked for; None asks for all."""
-    if parts is None:
-        return ()
-    wanted = [part for part in parts.split(",") if part] if isinstance(parts, str) else list(parts)
-    unknown = [part for part in wanted if part not in PARTS]
-    if unknown or not wanted:
-        raise ValueError(f"init_from.parts must name some of {', '.join(PARTS)}; got {parts!r}")
-    return tuple(p for part, prefixes in PARTS.items() if part not in wanted for p in prefixes)
 
 
 def with_init(config: PipelineConfig, stage: str, source: str, parts: str | None) -> PipelineConfig:
@@ -255,10 +176,9 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
                 f"not come before it (before it: {', '.join(before) or 'nothing'}); "
                 "set init_from: null to start from random parameters"
             )
-        if init is not None and init.blocks is not None:
-            _check_blocks(
-                stage, init.blocks, next((s for s in stages if s.name == init.stage), None)
-            )
+        if init is not None:
+            source = next((s.options for s in stages if s.name == init.stage), None)
+            check_shape(stage.name, init, stage.options, source)
         if _brings_model(stage):
             continue
         if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
@@ -283,28 +203,12 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
             )
 
 
-def _check_blocks(stage: TrainStage, blocks: Sequence[int], source: TrainStage | None) -> None:
-    """Raises ValueError where a stacked start fits neither its own stage nor its source."""
-    own = (stage.options.get("encoder_conf") or {}).get("num_blocks")
-    if own is not None and own != len(blocks):
-        raise ValueError(
-            f"stage {stage.name}: init_from.blocks lists {len(blocks)} blocks, but its "
-            f"encoder_conf.num_blocks is {own}"
-        )
-    if source is None:
-        return
-    there = (source.options.get("encoder_conf") or {}).get("num_blocks")
-    if there is not None and max(blocks) >= there:
-        raise ValueError(
-            f"stage {stage.name}: init_from.blocks names block {max(blocks)}, but stage "
-            f"{source.name} has blocks 0 to {there - 1}"
-        )
-
-
 def _brings_model(stage: TrainStage) -> bool:
     """Whether the model that a stage starts from could also align or recognise its data."""
     init = stage.init_from
-    return init is not None and init.external and not init.fits_any_vocabulary
+    # A model whose labels are extended does not know the new ones yet.
+    known = init is not None and init.external and init.vocabulary is None
+    return init is not None and known and not init.fits_any_vocabulary
 
 
 def _data_source(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def fingerprints(
             if stage.init_from is not None and stage.init_from.external:
                 files.append(initial_model(stage.init_from))
             files += [*options.shape_files("train"), *options.shape_files("valid")]
+            files += teacher_files(stage.options)
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
@@ -112,6 +114,12 @@ def display_status(
     return known.status, known
 
 
+def teacher_files(options: Mapping[str, Any]) -> list[Path]:
+    """What a teacher has written for a stage (`accelerators.repa`)."""
+    repa = (options.get("accelerators") or {}).get("repa") or {}
+    return [Path(repa["codes"]) / name for name in ("codes", "codes.json")] if repa else []
+
+
 def _budget(budget: Budget) -> list[float | None]:
     """As fingerprints of earlier versions had it, for the budgets that there were."""
     found = [budget.max_steps, budget.hours]
@@ -123,7 +131,12 @@ def _init_settings(init: InitFrom | None) -> list[Any] | None:
     if init is None:
         return None
     found = [init.stage, init.checkpoint, init.file, init.exclude]
-    return found if init.blocks is None else [*found, init.blocks]
+    shapes = [
+        *([] if init.blocks is None else [init.blocks]),
+        *([] if init.ticket is None else [asdict(init.ticket)]),
+        *([] if init.vocabulary is None else [init.vocabulary]),
+    ]
+    return [*found, *shapes]
 
 
 def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:

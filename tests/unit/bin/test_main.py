@@ -21,10 +21,12 @@ INTERNAL = {"__init__", "main", "preload_client"}
 def test_every_program_is_listed_and_every_entry_is_a_program(
     room: str, table: dict[str, str]
 ) -> None:
-    programs = {path.stem for path in (BIN.parent / room).glob("*.py")} - INTERNAL
-    assert {name.replace("-", "_") for name in table} == programs
-    for name in programs:
-        assert "def main(" in (BIN.parent / room / f"{name}.py").read_text(), name
+    found = {path.stem: path for path in (BIN.parent / room).rglob("*.py")}
+    assert {name.replace("-", "_") for name in table} == found.keys() - INTERNAL
+    for name in found.keys() - INTERNAL:
+        assert "def main(" in found[name].read_text(), name
+        path = found[name].relative_to(BIN.parent).with_suffix("")
+        assert program_module(name) == ".".join(["espnet_plugin", *path.parts])
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,10 @@ import yaml
 
 from espnet_plugin.nn.accelerators import Progress, accelerator_names
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
+from espnet_plugin.pipeline.plan.scheduler import make_plan
 from tests.unit.models.test_progressive import aligned
 from tests.unit.nn.test_accelerators import task_args
+from tests.unit.nn.test_repa import write
 
 PAGE = Path(__file__).parents[3] / "docs" / "accelerators.md"
 SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
@@ -23,8 +25,11 @@ def stages(text: str, folder: Path) -> dict[str, Any]:
     """The stages of a snippet's pipeline."""
     raw = yaml.safe_load(text)
     raw.setdefault("train_stages", {"full_sum": {"loss": "full_sum"}})
-    (folder / "pipeline.yaml").write_text(yaml.safe_dump(raw))
-    return dict(load_pipeline_config(folder / "pipeline.yaml").train_stages)
+    raw.setdefault("stage_scheduler_conf", {"stages": list(raw["train_stages"])})
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    config = load_pipeline_config(folder / "pipeline.yaml")
+    assert [stage.name for stage in make_plan(config)] == list(config.train_stages)
+    return dict(config.train_stages)
 
 
 def test_the_page_shows_every_accelerator() -> None:
@@ -47,7 +52,13 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
         loss = options.get("loss", {"align": "ctc", "viterbi": "viterbi"}.get(name, "full_sum"))
         given = {k: options[k] for k in ("accelerators", "optim", "optim_conf") if k in options}
         args = task_args(loss=loss, loss_conf=options.get("loss_conf", {}), **given)
-        args.encoder_conf |= {"cnn_module_kernel": 15, "dropout_rate": 0.1}
+        if "repa" in args.accelerators:
+            frames = torch.zeros(1, 16)
+            args.accelerators["repa"]["codes"] = write(
+                tmp_path, {"first": frames.expand(12, 16), "second": frames.expand(9, 16)},
+                books=16, codes=256,
+            )  # fmt: skip
+        args.encoder_conf |= {"cnn_module_kernel": 15, "dropout_rate": 0.1, "num_blocks": 4}
         args.encoder_conf |= options.get("encoder_conf") or {}
         args.encoder_conf["interctc_layer_idx"] = []
         plain = ProgressiveASRTask.build_model(args)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from espnet_plugin.pipeline.plan.config import PipelineConfig
+from espnet_plugin.pipeline.plan.init_from import Ticket
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import (
     StageScheduler,
@@ -167,6 +168,49 @@ def test_stacked_starts_fit_their_stage_and_their_source() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             plan(blocks, own)
+
+
+def test_a_ticket_fits_its_stage_and_the_search() -> None:
+    def plan(ticket: Any, own: int = 64, there: int = 128, slim: Any = None, **more: Any) -> Any:
+        stages = {
+            "align": {"encoder_conf": {"linear_units": there}, "accelerators": {"slim": slim}},
+            "viterbi": {
+                "init_from": {"ticket": ticket, **more},
+                "encoder_conf": {"linear_units": own},
+            },
+        }
+        return make_plan(config(stages, conf={"stages": list(stages)}))[1].init_from
+
+    assert plan({"units": 64}, slim={}) == InitFrom("align", ticket=Ticket(64))
+    for message, given in (
+        ("makes 64 units, but its encoder_conf.linear_units is 32", {"own": 32, "slim": {}}),
+        ("keeps 64 units, but stage align has only 64", {"there": 64, "slim": {}}),
+        (r"stage align has none; give it accelerators: {slim", {}),
+        ("does not go together with", {"slim": {}, "blocks": [0]}),
+        ("does not go together with", {"slim": {}, "file": "x.pth"}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan({"units": 64}, **given)
+    for ticket in (64, {}, {"units": 64, "layers": 3}):
+        with pytest.raises(ValueError, match="must be a mapping with units"):
+            plan(ticket, slim={})
+    for ticket, message in (({"units": 0}, "number of units"), ({"units": 1, "rank": "x"}, "rank")):
+        with pytest.raises(ValueError, match=message):
+            plan(ticket, slim={})
+
+
+def test_extended_vocabularies_start_stages_without_alignment() -> None:
+    def plan(loss: str, **init: Any) -> Any:
+        stages = {"first": {"loss": loss, "init_from": {"vocabulary": "extend", **init}}}
+        return make_plan(config(stages, conf={"stages": ["first"]}))[0].init_from
+
+    assert plan("full_sum", model="m.zip") == InitFrom(None, model="m.zip", vocabulary="extend")
+    with pytest.raises(ValueError, match="needs an alignment"):
+        plan("viterbi", model="m.zip")
+    with pytest.raises(ValueError, match="vocabulary is extend, with model or file"):
+        plan("full_sum", model="m.zip", vocabulary="shrink")
+    with pytest.raises(ValueError, match="vocabulary is extend, with model or file"):
+        plan("full_sum", stage="align")
 
 
 def test_models_from_elsewhere() -> None:

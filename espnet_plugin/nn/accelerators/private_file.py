@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from espnet_plugin.corpora.atomic import write_bytes_atomically
-from espnet_plugin.nn.accelerators import AttachedAccelerators
+from espnet_plugin.nn.accelerators.attached import AttachedAccelerators
 
 FILE = "accelerators.pth"
 
@@ -28,7 +28,8 @@ def save(folder: Path, accelerators: AttachedAccelerators, epoch: int) -> None:
     if not state:
         return
     path = folder / FILE
-    kept = {n: s for n, s in read(folder).items() if n == epoch - 1} if path.exists() else {}
+    old = read(folder) if epoch > 1 and path.exists() else {}
+    kept = {n: s for n, s in old.items() if n == epoch - 1}
     stream = io.BytesIO()
     torch.save({**kept, epoch: state}, stream)
     write_bytes_atomically(path, stream.getvalue())
@@ -54,6 +55,20 @@ def load(folder: Path, accelerators: AttachedAccelerators, epoch: int) -> None:
         accelerators.load_state_dict(states[epoch])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def mend_averages(folder: Path, accelerators: AttachedAccelerators) -> None:
+    """Hands accelerators the averages of epochs that ESPnet has made in a stage's folder."""
+    if not accelerators.mend_averages:
+        return
+    for path in sorted(folder.glob("*.ave*.pth")):
+        if path.is_symlink():  # to one of them, or to the only epoch
+            continue
+        states = torch.load(path, "cpu", weights_only=True)
+        accelerators.mend_average(states)
+        stream = io.BytesIO()
+        torch.save(states, stream)
+        write_bytes_atomically(path, stream.getvalue())
 
 
 def read(folder: Path) -> dict[int, dict[str, Any]]:
