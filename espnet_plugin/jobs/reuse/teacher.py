@@ -70,15 +70,15 @@ class BlockOutput:
 
 
 def fit_codebooks(args: argparse.Namespace, train_args: argparse.Namespace, output: Any) -> Any:
-    """Centroids, of as many utterances from the beginning of the key file as are needed."""
+    """Centroids, of as many utterances as are needed, drawn from the key file."""
     from espnet_plugin.inference.batch_job import in_batches, iterate_batches, read_keys
     from espnet_plugin.nn import quantiser
 
-    batches = in_batches(read_keys(args.key_file), args.batch_size)
-    order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(args.seed))
-    chosen = [batches[number] for number in order.tolist()]
+    keys = read_keys(args.key_file)
+    order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(args.seed))
+    batches = in_batches([keys[number] for number in order.tolist()], args.batch_size)
     frames: list[torch.Tensor] = []
-    for _, batch in iterate_batches(args, train_args, chosen):
+    for _, batch in iterate_batches(args, train_args, batches):
         frames += [row.cpu() for row in output(batch)]
         if sum(map(len, frames)) >= args.fit_frames:
             break
