@@ -100,6 +100,7 @@ setup(
         # The compiled search; ESPnet brings it anyway, through librosa.
         "numba",
         "numpy",
+        "scipy",  # k-means of a teacher's codebooks
         "protobuf",
         "PyYAML",
         "sentencepiece",

@@ -41,7 +41,7 @@ def fit(frames: Tensor, books: int, codes: int, seed: int, iterations: int = 20)
 
 def quantise(frames: Tensor, centroids: Tensor) -> Tensor:
     """Codes [..., books] of frames [..., D], the nearest of centroids [books, codes, D / books]."""
-    parts = frames.to(centroids).unflatten(-1, (len(centroids), -1))  # [..., books, D / books]
-    flat = parts.flatten(0, -3).transpose(0, 1)  # [books, N, D / books]
+    books, _, part = centroids.shape
+    flat = frames.to(centroids).reshape(-1, books, part).transpose(0, 1)  # [books, N, D / books]
     nearest = torch.cdist(flat, centroids).argmin(-1)  # [books, N]
-    return nearest.T.unflatten(0, parts.shape[:-2])
+    return nearest.T.reshape(*frames.shape[:-1], books)

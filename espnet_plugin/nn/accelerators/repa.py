@@ -92,7 +92,8 @@ class Repa(Accelerator):
             return None
         assert self._seen is not None and self.private is not None
         (frames, mask), self._seen = self._seen, None
-        logits = self.private(frames.float()).unflatten(2, (self._books, self._sizes))
+        logits: Tensor = self.private(frames.float())
+        logits = logits.view(*logits.shape[:2], self._books, self._sizes)  # [B, T, books, codes]
         lengths = mask.flatten(1).sum(1).tolist()
         names = list(batch["utt_id"])
         names *= len(lengths) // len(names)  # view after view, where utterances have several
