@@ -41,7 +41,7 @@ class Slim(Accelerator):
         if type(checks) is not int or checks < 1:
             raise ValueError(f"checks is a number of times, at least 1; got {checks}")
         self._l1, self._checks = float(l1), checks
-        self._layers: dict[str, nn.Module] = {}
+        self._seconds: dict[str, nn.Linear] = {}  # w_2 by their layers' names
         self._notes: dict[int, list[Tensor]] = {}
 
     @property
@@ -55,14 +55,14 @@ class Slim(Accelerator):
         self.private = nn.ParameterList()
         for block in host.blocks:
             for layer in _feed_forwards(block):
-                self._layers[names[layer]] = layer
-                self.private.append(self._multiply(layer))
-        if not self._layers:
+                second = layer.w_2
+                assert isinstance(second, nn.Linear)
+                self._seconds[names[layer]] = second
+                self.private.append(self._multiply(second))
+        if not self._seconds:
             raise ValueError("the encoder's blocks have no feed-forward layers w_1, w_2")
 
-    def _multiply(self, layer: nn.Module) -> nn.Parameter:
-        second = layer.w_2
-        assert isinstance(second, nn.Linear)
+    def _multiply(self, second: nn.Linear) -> nn.Parameter:
         ones = torch.ones(second.in_features).to(second.weight)
         coefficient = nn.Parameter(ones, requires_grad=self._l1 > 0)
         # ESPnet reads it
@@ -98,19 +98,19 @@ class Slim(Accelerator):
 
     def state_dict(self) -> dict[str, Any]:
         """Coefficients and w_2, by the layers' names, and the notes."""
-        named = zip(self._layers.items(), self._coefficients, strict=True)
+        named = zip(self._seconds.items(), self._coefficients, strict=True)
         layers = {
-            name: {"coefficient": c.detach(), "second": layer.w_2.weight.detach()}
-            for (name, layer), c in named
+            name: {"coefficient": c.detach(), "second": second.weight.detach()}
+            for (name, second), c in named
         }
         return {"layers": layers, "notes": self._notes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         with torch.no_grad():
-            for (name, layer), c in zip(self._layers.items(), self._coefficients, strict=True):
+            for (name, second), c in zip(self._seconds.items(), self._coefficients, strict=True):
                 c.copy_(state["layers"][name]["coefficient"])
-                layer.w_2.weight.copy_(state["layers"][name]["second"])
+                second.weight.copy_(state["layers"][name]["second"])
         self._notes = dict(state["notes"])
 
 

@@ -88,14 +88,17 @@ class Sparse(Accelerator):
     def attach(self, host: Host) -> None:
         """Finds the layers and masks their gradients, before they are clipped."""
         self._seed = host.seed
-        names = {parameter: name for name, parameter in host.model.named_parameters()}
-        for block in host.blocks:
-            for linear in _linears(block, self._where):
-                self._weights[names[linear.weight]] = linear.weight
+        wanted = {
+            id(linear.weight) for block in host.blocks for linear in _linears(block, self._where)
+        }
+        for name, parameter in host.model.named_parameters():
+            if id(parameter) in wanted:
+                self._weights[name] = parameter
         if not self._weights:
             raise ValueError(f"the encoder's blocks have no linear layers in {self._where}")
         for name, weight in self._weights.items():
-            weight.register_hook(functools.partial(self._mask_gradient, name))
+            hook = functools.partial(self._mask_gradient, name)
+            weight.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def attach_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Masks weights after every update."""
@@ -118,7 +121,7 @@ class Sparse(Accelerator):
         )
 
     def _begin(self, progress: Progress) -> None:
-        shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
+        shapes = {name: (len(weight), weight.size(1)) for name, weight in self._weights.items()}
         for name, count in active_counts(shapes, 1.0 - self._sparsity).items():
             weight = self._weights[name].detach()
             generator = stateless_generator(self._seed, progress, f"sparse {name}")
