@@ -57,7 +57,8 @@ def test_codes_of_a_model_train_a_student(tmp_path: Path) -> None:
 
     (tmp_path / "student").mkdir()
     student = tmp_path / "student" / "exp"
-    train(tmp_path, student, {"repa": {"codes": str(whole), "block": 2, "hidden": 8}})
+    repa = {"codes": str(whole), "block": 2, "hidden": 8}
+    train(tmp_path, student, {"repa": repa}, accum_grad=1, optim_conf={"lr": 0.01})
     config = yaml.safe_load((student / "config.yaml").read_text())
     assert config["accelerators"]["repa"]["codes"] == str(whole)
     saved = torch.load(student / "checkpoint.pth", weights_only=True)
