@@ -34,7 +34,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--block", type=int, default=0, help="encoder block; 0: its output")
     parser.add_argument("--books", type=int, default=16, help="parts of a frame")
     parser.add_argument("--codes", type=int, default=256, help="of each part, at most 256")
-    parser.add_argument("--fit_frames", type=int, default=100_000, help="that make the codebooks")
+    parser.add_argument(
+        "--fit_utterances", type=int, default=500, help="whose frames make the codebooks"
+    )
     return parser
 
 
@@ -70,19 +72,18 @@ class BlockOutput:
 
 
 def fit_codebooks(args: argparse.Namespace, train_args: argparse.Namespace, output: Any) -> Any:
-    """Centroids, of as many utterances as are needed, drawn from the key file."""
+    """Centroids of the frames of some utterances, drawn from the key file."""
     from espnet_plugin.inference.batch_job import in_batches, iterate_batches, read_keys
     from espnet_plugin.nn import quantiser
 
     keys = read_keys(args.key_file)
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(args.seed))
-    batches = in_batches([keys[number] for number in order.tolist()], args.batch_size)
+    chosen = sorted(order[: args.fit_utterances].tolist())  # ESPnet reads in the files' order
+    batches = in_batches([keys[number] for number in chosen], args.batch_size)
     frames: list[torch.Tensor] = []
     for _, batch in iterate_batches(args, train_args, batches):
         frames += [row.cpu() for row in output(batch)]
-        if sum(map(len, frames)) >= args.fit_frames:
-            break
-    return quantiser.fit(torch.cat(frames)[: args.fit_frames], args.books, args.codes, args.seed)
+    return quantiser.fit(torch.cat(frames), args.books, args.codes, args.seed)
 
 
 def code(args: argparse.Namespace) -> None:
