@@ -49,7 +49,7 @@ class Sparse(Accelerator):
         ValueError: for other values.
     """
 
-    excludes = ("slim",)
+    excludes = ("ema", "slim")  # an average of weights has the union of their masks
 
     def __init__(
         self,

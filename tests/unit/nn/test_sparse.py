@@ -245,6 +245,13 @@ def test_blocks_without_such_layers_are_refused() -> None:
         attached(Model(), where=["attention"])
 
 
+def test_an_average_of_weights_does_not_go_together_with_masks() -> None:
+    model = Model()
+    host = Host(model, list(model.encoders), "full_sum", 1)
+    with pytest.raises(ValueError, match=r"accelerators.sparse does not go together with ema"):
+        AttachedAccelerators({"sparse": {"sparsity": 0.5}, "ema": {}}, host)
+
+
 def test_sparsity_has_to_be_said() -> None:
     model = Model()
     host = Host(model, list(model.encoders), "full_sum", 1)
