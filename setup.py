@@ -150,6 +150,8 @@ setup(
         "sphere": ["desphere[fast]"],
         # ONNX files of a trained model.
         "export": ["onnx", "onnxruntime"],
+        # transcribe --streaming --microphone; on Linux also the system's PortAudio (libportaudio2).
+        "microphone": ["sounddevice"],
         # The report's pictures.
         "plots": ["matplotlib"],
         # The site that `make docs` builds.

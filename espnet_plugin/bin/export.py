@@ -12,6 +12,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_plugin.corpora.strict_parser import StrictParser
@@ -28,6 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--format", choices=("onnx",), default="onnx", help="(%(default)s)")
     add("--opset", type=int, default=17, help="version of ONNX's operators (%(default)s)")
     add("--no_int8", action="store_true", help="no files with int8 weights")
+    add(
+        "--streaming",
+        action="store_true",
+        help="the encoder of a stream, chunk by chunk with its states (sherpa-onnx: online)",
+    )
+    add("--chunk_ms", type=float, help="milliseconds of a chunk (the longest of the training)")
     add_imports_option(parser)
     add(
         "--any_features",
@@ -45,9 +52,18 @@ def run(args: argparse.Namespace) -> None:
     """
     from espnet_plugin.export import ExportOptions, export_onnx
     from espnet_plugin.inference.speech2text import Speech2Text
+    from espnet_plugin.inference.streaming import StreamingSpeech2Text
 
+    if args.chunk_ms is not None and not args.streaming:
+        raise ValueError("--chunk_ms belongs to --streaming")
     options = ExportOptions(args.opset, not args.no_int8, args.any_features)
-    model = Speech2Text.from_pretrained(args.model, imports=args.imports, search="greedy")
+    if args.streaming:
+        model = StreamingSpeech2Text.from_pretrained(
+            args.model, imports=args.imports, search="beam", chunk_ms=args.chunk_ms
+        )
+        options = replace(options, chunk=model.chunk)
+    else:
+        model = Speech2Text.from_pretrained(args.model, imports=args.imports, search="greedy")
     for path in export_onnx(model.asr_model, model.asr_train_args, args.folder, options):
         print(f"{path.stat().st_size:>12,} {path}")
 

@@ -3,6 +3,9 @@
     espnet-progressive transcribe --model model.zip talk.wav
     espnet-progressive transcribe --model owner/name --output_dir out --format txt,srt recordings/
 
+    arecord -f S16_LE -r 16000 | espnet-progressive transcribe --streaming --model model.zip -
+    espnet-progressive transcribe --streaming --microphone --model model.zip
+
 Any format that libsndfile reads (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), any rate, any length:
 recordings are cut at silences. A folder stands for all audio files in it. A broken file is named
 and costs only itself. Exit status: 0, 1 if a file failed, 2 for what is wrong with the options.
@@ -38,7 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command, without the options of the search."""
     parser = StrictParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("audio", type=Path, nargs="+", help="files, or folders with such")
+    add("audio", type=Path, nargs="*", help="files, or folders with such; - with --streaming")
     add("--model", required=True, help=MODEL_HELP)
     add("--output_dir", type=Path, help="for a file per audio file and format; else: on stdout")
     add(
@@ -50,6 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add("--resume", action="store_true", help="leave files alone that --output_dir has already")
     add_recognition_options(parser)
+    _add_streaming(parser)
     add("--quiet", action="store_true", help="no progress bar, no notices")
     return parser
 
@@ -72,6 +76,25 @@ def add_recognition_options(parser: argparse.ArgumentParser) -> None:
     cut("--overlap", type=float, default=2.0, help="seconds, of windows (%(default)s)")
     cut("--pause", type=float, default=0.6, help="seconds of silence inside a piece (%(default)s)")
     add("--inference_config", type=Path, help="YAML with options of decode")
+
+
+def _add_streaming(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("streaming, with a model that was trained for it").add_argument
+    add(
+        "--streaming",
+        action="store_true",
+        help="text while speech comes in from - (standard input: WAV, or raw 16-bit little-endian "
+        "mono at the model's rate) or --microphone; --format txt: a line a segment; json: a line "
+        "for whatever is new",
+    )
+    add("--microphone", action="store_true", help="needs sounddevice")
+    add("--chunk_ms", type=float, help="milliseconds of a chunk (the longest of the training)")
+    add(
+        "--endpoint",
+        type=float,
+        default=0.8,
+        help="seconds of silence that end a segment; 0: none does (%(default)s)",
+    )
 
 
 def formats(text: str) -> list[str]:
@@ -145,6 +168,44 @@ def make_transcriber(
     )
 
 
+def stream(args: argparse.Namespace, search: dict[str, Any]) -> None:
+    """Transcribe a pipe or a microphone until it ends.
+
+    Raises:
+        ValueError: what is wrong with the options, the model or the stream.
+    """
+    from espnet_plugin.inference.streaming import StreamingSpeech2Text
+    from espnet_plugin.packages.imports import import_modules
+    from espnet_plugin.transcription.live import Pipe, ResultPrinter, is_screen, microphone
+
+    if args.output_dir is not None or args.resume or len(args.format) > 1:
+        raise ValueError("--streaming writes one format to standard output: no --output_dir")
+    if args.format[0] not in ("txt", "json"):
+        raise ValueError(f"--streaming writes txt or json, not {args.format[0]}")
+    if args.microphone == bool(args.audio) or args.audio not in ([], [Path("-")]):
+        raise ValueError("--streaming takes - (standard input) or --microphone, and no files")
+    import_modules(args.imports, "--imports")
+    recognise = StreamingSpeech2Text.from_pretrained(
+        args.model,
+        device=args.device,
+        chunk_ms=args.chunk_ms,
+        endpoint=args.endpoint or None,
+        **search,
+    )
+    if recognise.rate is None:
+        raise ValueError("this model was trained on extracted features, so it takes no audio")
+    pipe = None if args.microphone else Pipe(sys.stdin.buffer)
+    open_stream = recognise.open(None if pipe is None else pipe.rate)
+    blocks = microphone(recognise.rate) if pipe is None else pipe.blocks(recognise.rate)
+    screen = sys.stderr if is_screen(sys.stderr) and not args.quiet else None
+    show = ResultPrinter(sys.stdout, args.format == ["json"], screen)
+    for samples in blocks:
+        for result in open_stream.feed(samples):
+            show(result)
+    for result in open_stream.finish():
+        show(result)
+
+
 def check(args: argparse.Namespace, sources: Sequence[Source]) -> None:
     """Refuse what cannot work before the model is loaded.
 
@@ -207,6 +268,10 @@ def transcribe(args: argparse.Namespace, search: dict[str, Any]) -> int:
     from espnet_plugin.transcription.files import find_sources, is_done
     from espnet_plugin.transcription.progress import Progress
 
+    if args.microphone or args.chunk_ms is not None:
+        raise ValueError("--microphone and --chunk_ms belong to --streaming")
+    if not args.audio:
+        raise ValueError("name audio files, or folders with such")
     sources = find_sources(args.audio)
     check(args, sources)
     todo = [s for s in sources if not (args.resume and is_done(s, args.output_dir, args.format))]
@@ -248,6 +313,10 @@ def main(cmd: Sequence[str] | None = None) -> int:
     try:
         args, search = parse(get_parser(), cmd)
         _LOG.setLevel(logging.WARNING if args.quiet else logging.INFO)
+        if args.streaming:
+            check_device(args.device)
+            stream(args, search)
+            return 0
         failed = transcribe(args, search)
     except ValueError as error:
         logging.error("%s", error)

@@ -3,8 +3,12 @@
 The joint network's linear layers on its two inputs go with the networks that feed it, so that they
 are computed once a frame and once a label, and not once for every pair.
 
+The encoder of a stream is called chunk after chunk. All that it remembers is in one row of numbers,
+so that a runtime may carry it as the state of what it takes for an LSTM.
+
 Shape legend: N utterances or hypotheses, T' feature frames, F features, T encoder frames, J joint
-size, k context of the prediction network, V vocabulary with blank.
+size, k context of the prediction network, V vocabulary with blank, C encoder frames of a chunk, S
+numbers of a state.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.nn.encoder_stream import EncoderState, encode_chunk, start_state
 from espnet_plugin.nn.prediction import FeedForwardPrediction
 
 
@@ -28,6 +33,39 @@ class EncoderPart(nn.Module):
             x, x_lens = self.model.normalize(x.clone(), x_lens)  # ESPnet's works in place
         found = self.model.encode_features(x, x_lens)
         return self.model.joint_network.project_encoder(found.frames), found.lengths
+
+
+class OnlineEncoderPart(nn.Module):
+    """One chunk x [N, 4C, F], what is remembered [1, N, S], [1, N, 1] -> [N, C, J], and the same.
+
+    What is remembered before the first chunk is zeros. The second of the two counts frames.
+    """
+
+    def __init__(self, model: ProgressiveTransducerModel) -> None:
+        super().__init__()
+        self.model = model
+        self.shapes = [part.shape[1:] for part in start_state(model.encoder).tensors()[1:]]
+
+    @property
+    def state_size(self) -> int:
+        """S."""
+        return sum(shape.numel() for shape in self.shapes)
+
+    def forward(self, x: Tensor, states: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.model.normalize is not None:
+            lengths = torch.full_like(x[:, 0, 0], x.size(1)).long()
+            x, _ = self.model.normalize(x.clone(), lengths)
+        sizes = [shape.numel() for shape in self.shapes]
+        parts = [
+            part.reshape(-1, *shape)
+            for part, shape in zip(torch.split(states[0], sizes, 1), self.shapes, strict=True)
+        ]
+        state = EncoderState.of([frames[0, :, 0].long(), *parts])
+        found, state = encode_chunk(self.model.encoder, x, state)
+        count, *parts = state.tensors()
+        kept = torch.cat([part.flatten(1) for part in parts], 1)[None]
+        out = self.model.joint_network.project_encoder(found)
+        return out, kept, count.to(kept)[None, :, None]
 
 
 class PredictionPart(nn.Module):

@@ -1,4 +1,4 @@
-"""A folder that sherpa-onnx's offline transducer loads: three networks and tokens.txt."""
+"""A folder that sherpa-onnx's offline or online transducer loads: three networks, tokens.txt."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ from espnet_plugin.export.onnx_files import (
     write_int8,
     write_network,
 )
-from espnet_plugin.export.parts import EncoderPart, JointPart, PredictionPart
+from espnet_plugin.export.parts import (
+    EncoderPart,
+    JointPart,
+    OnlineEncoderPart,
+    PredictionPart,
+)
 from espnet_plugin.models.kaldi_fbank import KaldiFbank
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
+from espnet_plugin.nn.encoder_stream import FACTOR
 from espnet_plugin.nn.prediction import FeedForwardPrediction
 
 #: sherpa-onnx turns it into a space.
@@ -42,6 +48,7 @@ class ExportOptions:
         int8: also files with int8 weights.
         any_features: export although the runtime computes other features than the model's; who
             calls the encoder has to compute them.
+        chunk: encoder frames of a chunk: the encoder of a stream, with states. None: offline.
 
     Raises:
         ValueError: an opset older than our operators.
@@ -50,6 +57,7 @@ class ExportOptions:
     opset: int = 17
     int8: bool = True
     any_features: bool = False
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if self.opset < OLDEST_OPSET:
@@ -82,7 +90,8 @@ def export_onnx(
     context = _check_model(model)
     features = _check_features(model, options)
     folder.mkdir(parents=True, exist_ok=True)
-    networks = _networks(model.eval(), context, features)
+    encoder, special = _encoder(model.eval(), features, options.chunk)
+    networks = (encoder, *_label_networks(model, context))
     meta = {
         "model_author": "espnet-progressive",
         "version": __version__,
@@ -91,6 +100,7 @@ def export_onnx(
         "vocab_size": model.vocab_size,
         "context_size": context,
         "joiner_dim": model.joint_network.output.in_features,
+        **special,
     }
     written = [write_network(network, folder, options.opset, meta) for network in networks]
     if options.int8:
@@ -147,20 +157,49 @@ def _check_features(model: ProgressiveTransducerModel, options: ExportOptions) -
     return front_end.n_mels
 
 
-def _networks(
-    model: ProgressiveTransducerModel, context: int, features: int
-) -> tuple[Network, Network, Network]:
-    joint = model.joint_network.output.in_features
+def _encoder(
+    model: ProgressiveTransducerModel, features: int, chunk: int | None
+) -> tuple[Network, Mapping[str, Any]]:
+    """The encoder, and metadata that belong to it."""
+    if chunk is not None:
+        return _online_encoder(model, features, chunk)
     batch, frames = {0: "N"}, {0: "N", 1: "T"}
+    network = Network(
+        "encoder",
+        EncoderPart(model).eval(),
+        (torch.randn(2, 131, features), torch.tensor([131, 97])),
+        ("x", "x_lens"),
+        ("encoder_out", "encoder_out_lens"),
+        {"x": frames, "x_lens": batch, "encoder_out": frames, "encoder_out_lens": batch},
+        padded=True,
+    )
+    return network, {}
+
+
+def _online_encoder(
+    model: ProgressiveTransducerModel, features: int, chunk: int
+) -> tuple[Network, Mapping[str, Any]]:
+    """sherpa-onnx knows few encoders by name; as an LSTM it carries any two states along."""
+    part, frames = OnlineEncoderPart(model).eval(), FACTOR * chunk
+    size, left = part.state_size, float(model.encoder.chunks_left())
+    states = torch.randn(1, 2, size), torch.tensor([[[0.0], [left]]])
+    batch, second = {0: "N"}, {1: "N"}
+    network = Network(
+        "encoder",
+        part,
+        (torch.randn(2, frames, features), *states),
+        ("x", "states", "frames"),
+        ("encoder_out", "next_states", "next_frames"),
+        {"x": batch, "encoder_out": batch}
+        | dict.fromkeys(("states", "frames", "next_states", "next_frames"), second),
+    )
+    meta = {"model_type": "lstm", "num_encoder_layers": 1, "d_model": size, "rnn_hidden_size": 1}
+    return network, {**meta, "T": frames, "decode_chunk_len": frames}
+
+
+def _label_networks(model: ProgressiveTransducerModel, context: int) -> tuple[Network, Network]:
+    joint, batch = model.joint_network.output.in_features, {0: "N"}
     return (
-        Network(
-            "encoder",
-            EncoderPart(model).eval(),
-            (torch.randn(2, 131, features), torch.tensor([131, 97])),
-            ("x", "x_lens"),
-            ("encoder_out", "encoder_out_lens"),
-            {"x": frames, "x_lens": batch, "encoder_out": frames, "encoder_out_lens": batch},
-        ),
         Network(
             "decoder",
             PredictionPart(model).eval(),
@@ -207,4 +246,5 @@ def _facts(
         "runtime_computes_features": isinstance(front_end, KaldiFbank),
         "topology": model.topology,
         "opset": options.opset,
+        "chunk": options.chunk,
     }

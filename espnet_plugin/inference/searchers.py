@@ -25,10 +25,12 @@ from espnet_plugin.search.lexicon.word_mixture import WordMixture
 from espnet_plugin.search.lm.kenlm_model import KenlmModel
 from espnet_plugin.search.lm.ngram import WordModel
 
-__all__ = ["SEARCHES", "Searcher", "make_searcher", "models_in_search", "spell"]
+__all__ = ["SEARCHES", "Searcher", "make_engine", "make_searcher", "models_in_search", "spell"]
 
 # Encoder output [B, T, D] and lengths [B] -> N-best lists
 Searcher = Callable[[torch.Tensor, torch.Tensor], list[list[Hypothesis]]]
+# An N-best list of the engine -> the same with the scores where they belong
+Finish = Callable[[list[Hypothesis]], list[Hypothesis]]
 SPACE = "<space>"
 
 
@@ -58,18 +60,26 @@ def make_searcher(
         return _encoder(model)
     if args.search == "greedy":
         return _greedy(args, model)
+    engine, finish = make_engine(args, model, train_args)
+    return lambda frames, lengths: [finish(f) for f in engine.search(frames, lengths, nbest)]
+
+
+def make_engine(
+    args: argparse.Namespace, model: ProgressiveTransducerModel, train_args: argparse.Namespace
+) -> tuple[BeamSearch, Finish]:
+    """Label-level or lexicon search, and what makes of its lists what `make_searcher` promises.
+
+    Raises:
+        ValueError: as `make_searcher`.
+    """
     specs, source = models_in_search(args), None
     if args.ilm_method != "zero_encoder":
         source = parse_lm(args.ilm_lm).with_scale(-args.ilm_scale)
     make = _lexicon if args.search == "lexicon" else _beam
-    search = make(args, model, train_args, [*specs, *([source] if source else [])], nbest)
+    engine, finish = make(args, model, train_args, [*specs, *([source] if source else [])])
     if source is None:
-        return search
-
-    def with_source(frames: torch.Tensor, lengths: torch.Tensor) -> list[list[Hypothesis]]:
-        return [[_source_apart(h) for h in found] for found in search(frames, lengths)]
-
-    return with_source
+        return engine, finish
+    return engine, lambda found: [_source_apart(h) for h in finish(found)]
 
 
 def models_in_search(args: argparse.Namespace) -> list[LmSpec]:
@@ -102,16 +112,14 @@ def _beam(
     model: ProgressiveTransducerModel,
     train_args: argparse.Namespace,
     specs: Sequence[LmSpec],
-    nbest: int,
-) -> Searcher:
+) -> tuple[BeamSearch, Finish]:
     device = next(model.parameters()).device
     scorers = [
         (label_scorer(spec, model.token_list, train_args, device), float(spec.scale or 0.0))
         for spec in specs
     ]
     options = _beam_options(args, model)
-    engine = BeamSearch(model.prediction, model.joint_network, options, scorers)
-    return lambda frames, lengths: engine.search(frames, lengths, nbest)
+    return BeamSearch(model.prediction, model.joint_network, options, scorers), list
 
 
 def _greedy(args: argparse.Namespace, model: ProgressiveTransducerModel) -> Searcher:
@@ -170,8 +178,7 @@ def _lexicon(
     model: ProgressiveTransducerModel,
     train_args: argparse.Namespace,
     specs: Sequence[LmSpec],
-    nbest: int,
-) -> Searcher:
+) -> tuple[LexiconSearch, Finish]:
     device = next(model.parameters()).device
     space = SPACE if train_args.token_type == "char" else None
     spelled = spell(train_args, args.lexicon, args.lexicon_probabilities)
@@ -207,13 +214,9 @@ def _lexicon(
         scorers,
     )
 
-    def search(frames: torch.Tensor, lengths: torch.Tensor) -> list[list[Hypothesis]]:
-        found = engine.search(frames, lengths, nbest)
-        if not parts:
-            return found
-        return [[_unmixed(h, of_words, scales) for h in hypotheses] for hypotheses in found]
-
-    return search
+    if not parts:
+        return engine, list
+    return engine, lambda found: [_unmixed(h, of_words, scales) for h in found]
 
 
 def _unmixed(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.data.lm_spec import FILE_OPTIONS
 from espnet_plugin.inference.batch_job import encode, load_model
 from espnet_plugin.inference.search_options import add_search_arguments, check_search_options
-from espnet_plugin.inference.searchers import make_searcher
+from espnet_plugin.inference.searchers import Searcher, make_searcher
 from espnet_plugin.inference.text_output import make_detokenizer
 from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.packages.loading import pretrained_arguments
@@ -68,8 +68,11 @@ class Speech2Text(ESPnetSpeech2Text):
         self.boundaries: WordHmm | None = None
         if boundary_file is not None:
             self.boundaries = read_word_hmm(Path(boundary_file)).to(torch.device(device))
-        self.search = make_searcher(args, self.asr_model, self.asr_train_args)
+        self.search = self._make_search(args)
         self.to_text = make_detokenizer(self.asr_train_args)
+
+    def _make_search(self, args: argparse.Namespace) -> Searcher:
+        return make_searcher(args, self.asr_model, self.asr_train_args)
 
     @torch.no_grad()
     def __call__(self, speech: Speech | Sequence[Speech]) -> Any:  # type: ignore[override]
@@ -108,8 +111,8 @@ class Speech2Text(ESPnetSpeech2Text):
         text = " ".join(found.words) if found.words else self.to_text(tokens)
         return text, tokens, list(found.tokens), found
 
-    @staticmethod
-    def from_pretrained(model_tag: str | None = None, **kwargs: Any) -> Speech2Text:
+    @classmethod
+    def from_pretrained(cls, model_tag: str | None = None, **kwargs: Any) -> Self:
         """A model with its language models, lexicon and tuned scales.
 
         Args:
@@ -123,9 +126,9 @@ class Speech2Text(ESPnetSpeech2Text):
         """
         import_modules(kwargs.pop("imports", ()), "imports")
         if model_tag is None:
-            return Speech2Text(**kwargs)
+            return cls(**kwargs)
         given = {**pretrained_arguments(model_tag), **kwargs}
-        recognise = Speech2Text(**given)
+        recognise = cls(**given)
         # ESPnet loads what there is and leaves the rest at random values.
         path = Path(given[MODEL])
         check_names(path, read_weights(path), recognise.asr_model.state_dict())

@@ -109,7 +109,7 @@ def _subsample(
     """[N, T', F] -> [N, ceil(T'/4), D] without positions, and the caches [N, ., ., .]."""
     x, kept = x[:, None], []
     for index, (conv, cache) in enumerate(zip(embed.convs, caches, strict=True)):
-        odd = x.size(2) % 2 if index else 0  # only the end of an utterance
+        odd = int(x.size(2)) % 2 if index else 0  # only the end of an utterance
         x = torch.cat([cache, x], 2)
         kept.append(x[:, :, x.size(2) - cache.size(2) :])
         x = pad(x, (1, 1, 0, odd))

@@ -1,0 +1,113 @@
+"""Word error rate and latency of a model that streams, over the size of its chunks.
+
+   python benchmarks/streaming.py --model exp/tag/full_sum/valid.loss.ave.pth
+
+Says the sentences of the demo's test set (egs2/mini_tts, the samples of the corpus), and 0.8 s of
+noise as loud as their ends, and recognises them under the masks of each chunk size, which gives the
+labels and frames that a stream gives (tests/unit/inference/test_streaming.py), in batches. The
+latency of a word is the time from its end, which eSpeak tells, to the end of the chunk in which its
+last label is emitted, and the 7.5 ms that the last window reaches further; words that are wrong
+have none. Computing time does not count. Chunk 0 is the whole utterance. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from espnet_plugin.inference.stream_features import reach_of
+from espnet_plugin.inference.streaming import StreamingSpeech2Text
+from espnet_plugin.search import TimedWord, token_words
+from espnet_plugin.search.levenshtein import levenshtein
+
+sys.path.insert(0, str(Path(__file__).parent))
+RATE, TAIL, BATCH = 16000, 0.8, 25
+
+
+def with_tail(speech: np.ndarray) -> np.ndarray:
+    """The sound [L] and more of the noise that it ends with."""
+    loud = float(np.sqrt(np.mean(speech[-400:] ** 2)))
+    noise = np.random.default_rng(0).standard_normal(round(TAIL * RATE)) * loud
+    return np.concatenate([speech, noise.astype(np.float32)])
+
+
+def recognised(recognise: StreamingSpeech2Text, said: Sequence[Any]) -> list[list[TimedWord]]:
+    """Words of every utterance with the frames of their labels."""
+    order = sorted(range(len(said)), key=lambda n: len(said[n].speech))
+    found: dict[int, list[TimedWord]] = {}
+    for start in range(0, len(order), BATCH):
+        numbers = order[start : start + BATCH]
+        lists = recognise([with_tail(said[n].speech) for n in numbers])
+        for number, ((_, tokens, _, best), *_) in zip(numbers, lists, strict=True):
+            found[number] = token_words(tokens, best.frames, "char")
+    return [found[number] for number in range(len(said))]
+
+
+def latencies(
+    said: Any, found: Sequence[TimedWord], chunk: int, shift: float, reach: float
+) -> list[float]:
+    """Seconds from the end of each right word to the end of the chunk that completes it."""
+    matcher = difflib.SequenceMatcher(None, said.words, [w.word for w in found], autojunk=False)
+    pairs = [
+        (said.times[block.a + n][1], found[block.b + n].last)
+        for block in matcher.get_matching_blocks()
+        for n in range(block.size)
+    ]
+    return [(frame // chunk + 1) * chunk * shift + reach - end for end, frame in pairs]
+
+
+def row(recognise: StreamingSpeech2Text, said: Sequence[Any], chunk: int) -> str:
+    """The table's row of a chunk size in encoder frames."""
+    recognise.asr_model.encoder.chunks.evaluation = chunk
+    started = time.process_time()
+    found = recognised(recognise, said)
+    seconds = time.process_time() - started
+    pairs = list(zip(said, found, strict=True))
+    errors = sum(levenshtein(one.words, [w.word for w in words]) for one, words in pairs)
+    count = sum(len(one.words) for one in said)
+    cells = [f"{100 * errors / count:.1f} ({errors}/{count})"]
+    if chunk:
+        reach = reach_of(recognise.asr_model.frontend)
+        beyond, shift = (reach.after - reach.hop) / RATE, recognise.frame_shift
+        late = [x for one, words in pairs for x in latencies(one, words, chunk, shift, beyond)]
+        figures = [np.mean(late), *np.percentile(late, (50, 90))]
+        cells += [f"{1000 * figure:.0f}" for figure in figures]
+    else:
+        cells += ["", "", ""]
+    name = f"{1000 * chunk * recognise.frame_shift:.0f}" if chunk else "all"
+    audio = sum(len(one.speech) / RATE + TAIL for one in said)
+    return f"| {name} | {' | '.join(cells)} | {seconds / audio:.3f} |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--model", required=True, help="package, or a stage's model file")
+    add("--chunks", type=int, nargs="+", default=[4, 8, 16, 0], help="encoder frames")
+    add("--set", default="test")
+    add("--count", type=int, default=150, help="utterances")
+    add("--beam_size", type=int, default=4)
+    args = parser.parse_args()
+    from word_times import utterances
+
+    said = list(utterances(args.set, args.count, 0.0))
+    options = {"beam_size": args.beam_size, "search_engine": "torch"}
+    recognise = StreamingSpeech2Text.from_pretrained(args.model, **options)
+    print("| chunk, ms | WER | latency, ms: mean | median | 90 % | CPU time / audio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with torch.inference_mode():
+        for chunk in args.chunks:
+            print(row(recognise, said, chunk), flush=True)
+
+
+if __name__ == "__main__":
+    main()
