@@ -1,14 +1,13 @@
 """Accelerators on AN4: time of their steps, and a screening at equal time.
 
-    python benchmarks/accelerators.py steps --output DIR                 # minutes of one core
-    python benchmarks/accelerators.py screen --output DIR --an4_root AN4 [--seeds 1] [--arms ...]
-    python benchmarks/accelerators.py table --output DIR
+    python benchmarks/accelerators.py steps --output DIR [--arms ...]    # minutes of one core
+    python benchmarks/accelerators.py study --output DIR [--arms ...] [--seeds 1]
+    python benchmarks/study/run.py --config DIR/study.yaml --corpus an4=an4_mfcc.tar.gz
 
 `steps` takes interleaved training steps of AN4's model with made-up batches, in processor time of
-one thread, and writes each arm's time over the base's to DIR/steps.json. `screen` trains arm after
-arm on one core, each for as many epochs of a stage as cost what the base's epochs cost there by
-steps.json. Wall-clock of a shared machine has no part in it. It may be killed at any moment: the
-same command goes on, and another one with other arms or seeds may run beside it.
+one thread, and writes each arm's time over the base's to DIR/steps.json. `study` writes what the
+study's driver trains, one core an arm, resumable: each stage for as many epochs as cost what half
+of the recipe's epochs cost by steps.json. Wall-clock of a shared machine has no part in it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +26,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
-from filelock import FileLock, Timeout
 
 from espnet_plugin.corpora.atomic import write_atomically
-from espnet_plugin.pipeline.plan.config import deep_merge, load_pipeline_config
+from espnet_plugin.pipeline.plan.config import deep_merge, load_pipeline_config, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "egs2" / "an4" / "asr1"
 PIPELINE = RECIPE / "conf" / "train_progressive.yaml"
-#: Half of the recipe's epochs, which the base arm trains.
-EPOCHS = {"align": 20, "viterbi": 8, "full_sum": 24, "mbr": 1}
+STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
 TIMED = ("align", "viterbi", "full_sum")
 
 
@@ -163,110 +158,77 @@ def time_steps(arms: Sequence[str], stages: Sequence[str], repeats: int) -> dict
 # ---- screening -------------------------------------------------------------------------------
 
 
-def epochs(arm: str, stage: str, steps: Mapping[str, Any]) -> int:
-    """As many as cost what the base's cost.
+def epochs(arm: str, steps: Mapping[str, Any]) -> dict[str, int]:
+    """Of each stage, as many as cost what the recipe's cost.
 
     Raises:
         ValueError: the arm's steps were not timed.
     """
-    if arm == "base" or stage not in ARMS[arm].stages:
-        return EPOCHS[stage]
-    try:
-        ratio = steps[stage][arm]["ratio"]
-    except KeyError as error:
-        raise ValueError(f"{arm} in {stage} was not timed; run steps --arms {arm}") from error
-    return max(1, round(EPOCHS[stage] / ratio))
+    found = {name: int(options["max_epoch"]) for name, options in plain_stages().items()}
+    for stage in ARMS[arm].stages if arm != "base" else ():
+        try:
+            ratio = steps[stage][arm]["ratio"]
+        except KeyError as error:
+            raise ValueError(f"{arm} in {stage} was not timed; run steps --arms {arm}") from error
+        found[stage] = max(1, round(found[stage] / ratio))
+    return found
 
 
-def arm_config(arm: str, steps: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm's pipeline YAML."""
-    stages = plain_stages()
+def study_of(
+    output: Path, steps: Mapping[str, Any], arms: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """A study.yaml of benchmarks/study/run.py: half of the recipe's epochs, or their time."""
+    study = read_yaml(STUDY)
+    plain = plain_stages()
     sections = {
-        name: {
-            **stage_options(ARMS[arm], name, stages[name]),
-            "max_epoch": epochs(arm, name, steps),
+        arm: {
+            "config": str(PIPELINE.relative_to(RECIPE)),
+            "epochs": epochs(arm, steps),
+            "change": {
+                "train_stages": {
+                    name: stage_options(ARMS[arm], name, options) for name, options in plain.items()
+                }
+            },
         }
-        for name in EPOCHS
+        for arm in arms
     }
-    return {"extends": str(PIPELINE), "train_stages": sections}
-
-
-def screen(output: Path, arms: Sequence[str], seeds: Sequence[int], rest: Sequence[str]) -> None:
-    """Train and score what has no result yet, one after the other.
-
-    Raises:
-        SystemExit: a training failed.
-    """
-    steps = json.loads((output / "steps.json").read_text(encoding="utf-8"))
-    for seed in seeds:
-        for arm in arms:
-            tag = f"{arm}_s{seed}"
-            config = output / "conf" / f"{arm}.yaml"
-            write_atomically(config, yaml.safe_dump(arm_config(arm, steps), sort_keys=False))
-            try:
-                with FileLock(output / f".{tag}.lock", timeout=0):
-                    if not (output / "exp" / tag / "RESULTS.md").exists():
-                        _train(output, config, tag, seed, rest)
-            except Timeout:
-                print(f"{tag}: another process trains it", flush=True)
-
-
-def _train(output: Path, config: Path, tag: str, seed: int, rest: Sequence[str]) -> None:
-    command = ["./run.sh", "--expdir", str(output / "exp"), "--asr_tag", tag]
-    command += ["--asr_config", str(config), "--asr_args", f"--seed {seed}"]
-    command += ["--nj", "1", "--train_threads", "1", *rest]
-    print(f"{tag}: {' '.join(command)}", flush=True)
-    with (output / f"{tag}.log").open("ab") as log:
-        done = subprocess.run(
-            command, cwd=RECIPE, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-    if done.returncode:
-        raise SystemExit(f"{tag} failed; see {output / f'{tag}.log'}")
-
-
-def table(output: Path) -> str:
-    """Markdown: error rates of each finished experiment's last stage."""
-    lines = ["| arm | seed | WER dev | WER test | CER dev | CER test |", "| --- |" + " --- |" * 5]
-    for path in sorted((output / "exp").glob("*_s*/RESULTS.md")):
-        arm, _, seed = path.parent.name.rpartition("_s")
-        rows = [line.strip("|").split("|") for line in path.read_text().splitlines()]
-        rates: dict[str, list[str]] = {"train_dev": [], "test": []}
-        for row in rows:  # the tables of words come first, then those of characters
-            name, _, data = row[0].rpartition("/")
-            if len(row) == 9 and data in rates and name.startswith("mbr"):
-                rates[data].append(row[7])
-        dev, test = rates["train_dev"], rates["test"]
-        if len(dev) > 1 and len(test) > 1:
-            cells = [arm, seed, dev[0], test[0], dev[1], test[1]]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    grid = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [0.5]}
+    return {
+        "work": str(output / "work"),
+        "seeds": list(seeds),
+        "page": str(output / "RESULTS.md"),
+        "figure": str(output / "figure"),
+        **{key: study[key] for key in ("training_code", "sizes")},
+        "corpora": {"an4": {**study["corpora"]["an4"], "epochs": {}}},
+        "arms": sections,
+        "grid": [{**grid, "arms": list(arms)}],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("command", choices=("steps", "screen", "table"))
+    parser.add_argument("command", choices=("steps", "study"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--stages", nargs="+", choices=TIMED, default=list(TIMED))
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    args, rest = parser.parse_known_args(arguments)
+    args = parser.parse_args(arguments)
     output = args.output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    path = output / "steps.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if args.command == "steps":
         import torch
 
         torch.set_num_threads(1)
         found = time_steps(args.arms, args.stages, args.repeats)
-        path = output / "steps.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         write_atomically(path, json.dumps(deep_merge(known, found), indent=1) + "\n")
         print(json.dumps(found, indent=1))
-    elif args.command == "screen":
-        screen(output, args.arms, args.seeds, rest)
-    else:
-        print(table(output))
+        return
+    study = study_of(output, known, args.arms, args.seeds)
+    write_atomically(output / "study.yaml", yaml.safe_dump(study, sort_keys=False))
+    print(f"{output / 'study.yaml'}: for benchmarks/study/run.py --config")
 
 
 if __name__ == "__main__":
