@@ -43,7 +43,7 @@ def test_arms_start_from_one_full_sum_and_differ_in_their_lists_only(recipe: Pat
     assert all(call["--nj"] == "1" for call in calls)
     trained = [call for call in calls if call["--stop_stage"] == "6"]
     assert [call["--asr_tag"] for call in trained] == ["base_mbr_lists", "base_mbr_wide"]
-    changed = {"--asr_tag", "--nbest_args", "--mbr_args"}
+    changed = {"--asr_tag", "--asr_config"}
     assert trained[0].keys() == trained[1].keys()
     assert {key for key in trained[0] if trained[0][key] != trained[1][key]} == changed
     assert {call["--init_from"] for call in trained} == {"exp/base/full_sum"}

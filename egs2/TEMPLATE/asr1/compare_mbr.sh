@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What stage mbr gains, from one full_sum model: {no mbr; the recipe's lists; wide lists with a word language model
-# in their weights}, each decoded without language model, and with it and the internal language model's
-# subtraction, scales tuned anew on the validation set for each arm. The experiment must have its full_sum.
+# What stage mbr gains, from one full_sum model: {no mbr; the recipe's mbr; conf/train_progressive_mbr_wide.yaml's, with
+# wide lists and a word language model in them}, each decoded without language model, and with it and the internal
+# language model's subtraction, scales tuned anew on the validation set for each arm. The full_sum must be there.
 # Usage: ./compare_mbr.sh exp/TAG [options of run.sh, those of the training]
 set -euo pipefail
 exp=${1:?usage: compare_mbr.sh exp/TAG [options of run.sh]}
@@ -21,14 +21,13 @@ decode() { # TAG STAGE options: without, and with language model
     "${call[@]}" --stage 7 --stop_stage 9 --inference_tag beam_lm_ilm --use_lm true --tune_scales true
 }
 
-arm() { # NAME NBEST_ARGS MBR_ARGS options
-    local options=("${@:4}" --stage_scheduler_conf "{stages: [mbr]}" --init_from "${exp}/full_sum"
-        --nbest_args "$2" --mbr_args "$3")
+arm() { # NAME CONFIG options
+    local options=("${@:3}" --asr_config "$2" --stage_scheduler_conf "{stages: [mbr]}" --init_from "${exp}/full_sum")
     ./run.sh "${options[@]}" "${lm[@]}" --use_lm true --expdir "${expdir}" --asr_tag "${tag}_mbr_$1" \
         --stage 6 --stop_stage 6
     decode "${tag}_mbr_$1" mbr "${options[@]}"
 }
 
 decode "${tag}" full_sum "$@"
-arm lists '' '' "$@"
-arm wide "--nbest 8 --list_size 24 --beam_size 16 --lm word:{--word_arpa}:0.4" "--loss_conf scale=1.0" "$@"
+arm lists conf/train_progressive.yaml "$@"
+arm wide conf/train_progressive_mbr_wide.yaml "$@"
