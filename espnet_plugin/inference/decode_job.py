@@ -58,9 +58,8 @@ class DecodeJob:
         self.words = WordOutput(model.token_list, train_args, args.feature_shift)
         if args.word_times != "none" and self.words.frame_shift is None:
             logging.warning("no word times: the frame shift of this encoder is not known")
-        device = next(model.parameters()).device
         file = args.boundary_file
-        self._boundaries = None if file is None else read_word_hmm(file).to(device)
+        self._boundaries = None if file is None else read_word_hmm(file)
         # Confidences are shares of the whole beam, however few hypotheses are wanted.
         longest = max(args.nbest, args.beam_size)
         self._search = make_searcher(args, model, train_args, longest)

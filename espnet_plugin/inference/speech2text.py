@@ -67,7 +67,7 @@ class Speech2Text(ESPnetSpeech2Text):
         self.device = device
         self.boundaries: WordHmm | None = None
         if boundary_file is not None:
-            self.boundaries = read_word_hmm(Path(boundary_file)).to(torch.device(device))
+            self.boundaries = read_word_hmm(Path(boundary_file))
         self.search = self._make_search(args)
         self.to_text = make_detokenizer(self.asr_train_args)
 

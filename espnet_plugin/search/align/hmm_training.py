@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from espnet_plugin.search.align.word_hmm import (
-    PAUSE,
+    PAUSE_GAUSSIANS,
+    PAUSE_ROW,
     STATES_PER_CHARACTER,
     UNKNOWN,
     Chain,
@@ -35,7 +36,7 @@ PROJECT_AFTER, CONTEXTS_AFTER = (5, 10), 7
 CONTEXT_COUNT = 40
 # Frames that each Gaussian takes from all speech, and its least variance, relative to that of all.
 _PRIOR_FRAMES, _FLOOR = 5.0, 0.05
-_BATCH = 32
+_BATCH, _KMEANS_ROUNDS = 32, 8
 #: Below so many utterances nothing is learned.
 MIN_UTTERANCES = 20
 
@@ -94,7 +95,7 @@ class _Training:
 
     def _units(self, contexts: bool) -> dict[str, int]:
         """Numbers of the units that the training has."""
-        units = {PAUSE: 0, UNKNOWN: 1}
+        units = {UNKNOWN: 0}
         for said in self._words:
             for word in said:
                 for names in spellings(word):
@@ -122,7 +123,7 @@ class _Training:
         first, end = (speech[0], speech[-1] + 1) if speech else (0, len(sound))
         if end - first < len(states):
             first, end = 0, len(sound)
-        rows = torch.full((len(sound),), gaussians(self._model.units[PAUSE])[0])
+        rows = torch.full((len(sound),), PAUSE_ROW)
         places = torch.arange(end - first) * len(states) // (end - first)
         rows[first:end] = torch.tensor(states)[places]
         return rows
@@ -147,15 +148,15 @@ class _Training:
         """Means and variances of the frames of each row; the unknown unit gets all words'."""
         model, rows = self._model, torch.cat(list(labels))
         sound = (self._all - model.offset) @ model.projection
-        pause = gaussians(model.units[PAUSE])[0]
-        count = len(model.units) * STATES_PER_CHARACTER
+        pauses = rows < PAUSE_GAUSSIANS
+        rows = rows.masked_scatter(pauses, self._pauses(sound[pauses]))
+        count = PAUSE_GAUSSIANS + len(model.units) * STATES_PER_CHARACTER
         totals = sound.new_zeros(count).index_add(0, rows, sound.new_ones(len(rows)))
         sums = sound.new_zeros(count, sound.shape[1]).index_add(0, rows, sound)
         squares = sound.new_zeros(count, sound.shape[1]).index_add(0, rows, sound * sound)
-        words = [row for row in range(count) if row != pause]
         for row in gaussians(model.units[UNKNOWN]):
-            totals[row] = totals[words].sum()
-            sums[row], squares[row] = sums[words].sum(0), squares[words].sum(0)
+            totals[row] = totals[PAUSE_GAUSSIANS:].sum()
+            sums[row], squares[row] = (t[PAUSE_GAUSSIANS:].sum(0) for t in (sums, squares))
         mean, square = sound.mean(0), (sound * sound).mean(0)
         weight = (totals + _PRIOR_FRAMES)[:, None]
         means = (sums + _PRIOR_FRAMES * mean) / weight
@@ -163,6 +164,23 @@ class _Training:
         variances = (squares + _PRIOR_FRAMES * square) / weight - means * means
         variances = torch.maximum(variances, least)
         self._model = WordHmm(model.units, means, variances, model.offset, model.projection)
+
+    def _pauses(self, sound: Tensor) -> Tensor:
+        """Which of their Gaussians frames of pauses [P, D] belong to: the nearest, by k-means."""
+        if len(sound) < PAUSE_GAUSSIANS:
+            return torch.full((len(sound),), PAUSE_ROW)
+        order = sound[:, 0].argsort()
+        nearest = torch.empty_like(order)
+        nearest[order] = torch.arange(len(order)) * PAUSE_GAUSSIANS // len(order)
+        for _ in range(_KMEANS_ROUNDS):
+            centres = torch.stack(
+                [
+                    sound[nearest == n].mean(0) if bool((nearest == n).any()) else sound[n]
+                    for n in range(PAUSE_GAUSSIANS)
+                ]
+            )
+            nearest = torch.cdist(sound, centres).argmin(1)
+        return PAUSE_ROW + nearest
 
 
 def _labels(chain: Chain, path: Tensor) -> Tensor:

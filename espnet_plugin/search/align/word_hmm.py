@@ -11,6 +11,7 @@ Shapes: B utterances, T' feature frames, F features, D projected ones, K Gaussia
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +24,15 @@ from torch import Tensor
 from espnet_plugin.search.align.chain_path import BEGIN, NO_JUMP, chain_path
 
 STATES_PER_CHARACTER = 2
-#: A pause lasts at least so many frames; its states share a Gaussian.
-PAUSE_STATES = 3
-PAUSE, UNKNOWN = "", "\n"  # names that no spelling has
+#: A pause lasts at least so many frames; its states share a mixture of the first Gaussians: what is
+#: silence differs from room to room.
+PAUSE_STATES, PAUSE_GAUSSIANS = 3, 4
+PAUSE_ROW = 0
+UNKNOWN = "\n"  # a name that no spelling has
 EDGE = " "  # beside the first and last character of a word
 _ARRAYS = ("units", "mean", "variance", "offset", "projection")
-# Frames times states of a batch: 1.3 GB of scores.
-MAX_CELLS = 300_000_000
+# Frames times states of an utterance: 0.5 GB of scores and pointers.
+MAX_CELLS = 100_000_000
 
 Span = tuple[int, int]
 
@@ -67,7 +70,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class WordHmm:
-    """The model.
+    """The model, on the CPU: the path goes frame by frame, too little work for a GPU.
 
     Attributes:
         units: name of a unit -> its number; a unit's states have consecutive Gaussians.
@@ -87,7 +90,7 @@ class WordHmm:
 
     def chain(self, words: Sequence[str]) -> Chain:
         """The states of a text."""
-        pause = [gaussians(self.units[PAUSE])[0]] * PAUSE_STATES
+        pause = [PAUSE_ROW] * PAUSE_STATES
         rows, owners, jump = list(pause), [-1] * PAUSE_STATES, [NO_JUMP] * PAUSE_STATES
         last = -1  # of the word before
         for number, word in enumerate(words):
@@ -110,22 +113,26 @@ class WordHmm:
     def paths(self, chains: Sequence[Chain], sounds: Sequence[Tensor]) -> Tensor:
         """State of every frame [B, T'], see `chain_path`, from projected features [T', D] each."""
         pad = torch.nn.utils.rnn.pad_sequence
-        device = self.mean.device
-        rows = pad([torch.tensor(c.rows, device=device) for c in chains], batch_first=True)
-        jump = pad([torch.tensor(c.jump, device=device) for c in chains], True, NO_JUMP)
-        last = torch.tensor([c.last for c in chains], device=device)
-        frames = torch.tensor([len(s) for s in sounds], device=device)
-        states = torch.tensor([len(c.rows) for c in chains], device=device)
+        rows = pad([torch.tensor(c.rows) for c in chains], batch_first=True)
+        jump = pad([torch.tensor(c.jump) for c in chains], True, NO_JUMP)
+        last = torch.tensor([c.last for c in chains])
+        frames = torch.tensor([len(s) for s in sounds])
+        states = torch.tensor([len(c.rows) for c in chains])
         scores = self._scores(pad(list(sounds), batch_first=True), rows)
         return chain_path(scores, jump, last, frames, states)
 
     def _scores(self, sounds: Tensor, rows: Tensor) -> Tensor:
         """Log densities [B, T', N], less a constant, of sounds [B, T', D] in Gaussians [B, N]."""
-        mean, weight = self.mean[rows], 1.0 / self.variance[rows]  # [B, N, D]
-        constant = (mean * mean * weight - weight.log()).sum(2)  # [B, N]
-        square = (sounds * sounds) @ weight.transpose(1, 2)
-        product = sounds @ (mean * weight).transpose(1, 2)
-        return product - 0.5 * (square + constant[:, None])
+        scores = _densities(sounds, self.mean[rows], self.variance[rows])
+        pause = self.pause_scores(sounds).logsumexp(-1, keepdim=True)
+        return torch.where(rows[:, None] == PAUSE_ROW, pause, scores)
+
+    def pause_scores(self, sounds: Tensor) -> Tensor:
+        """Log densities [..., T', P] of sounds [..., T', D] in the pauses' Gaussians, weighted."""
+        first = slice(PAUSE_ROW, PAUSE_ROW + PAUSE_GAUSSIANS)
+        return _densities(sounds, self.mean[first], self.variance[first]) - math.log(
+            PAUSE_GAUSSIANS
+        )
 
     def spans(
         self, words: Sequence[Sequence[str]], features: Tensor, lengths: Tensor
@@ -153,11 +160,6 @@ class WordHmm:
                 found.append(word_spans(path, chain.words, len(said)))
         return found
 
-    def to(self, device: torch.device) -> WordHmm:
-        """The same on a device."""
-        tensors = (self.mean, self.variance, self.offset, self.projection)
-        return WordHmm(self.units, *(tensor.to(device) for tensor in tensors))
-
     def save(self, path: Path) -> None:
         """Write a file of NumPy arrays."""
         names = sorted(self.units, key=lambda name: self.units[name])
@@ -174,9 +176,19 @@ class WordHmm:
             )
 
 
+def _densities(sounds: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """[..., T', D] in Gaussians [..., N, D] -> [..., T', N]."""
+    weight = 1.0 / variance
+    constant = (mean * mean * weight - weight.log()).sum(-1)  # [..., N]
+    square = (sounds * sounds) @ weight.transpose(-1, -2)
+    product = sounds @ (mean * weight).transpose(-1, -2)
+    return product - 0.5 * (square + constant.unsqueeze(-2))
+
+
 def gaussians(unit: int) -> list[int]:
     """Rows of a unit's states."""
-    return [unit * STATES_PER_CHARACTER + n for n in range(STATES_PER_CHARACTER)]
+    start = PAUSE_GAUSSIANS + unit * STATES_PER_CHARACTER
+    return list(range(start, start + STATES_PER_CHARACTER))
 
 
 def word_spans(path: Sequence[int], owners: Sequence[int], count: int) -> list[Span] | None:
@@ -205,9 +217,9 @@ def read_word_hmm(path: Path) -> WordHmm:
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: no file of word boundaries: {error}") from error
     units = {str(name): number for number, name in enumerate(names.tolist())}
-    rows = len(units) * STATES_PER_CHARACTER
+    rows = PAUSE_GAUSSIANS + len(units) * STATES_PER_CHARACTER
     fits = mean.shape == variance.shape == (rows, projection.shape[-1])
-    fits = fits and projection.shape[:1] == offset.shape and {PAUSE, UNKNOWN} <= set(units)
+    fits = fits and projection.shape[:1] == offset.shape and UNKNOWN in units
     sound = all(torch.isfinite(a).all() for a in (mean, variance, offset, projection))
     if not fits or not sound or not bool((variance > 0).all()):
         raise ValueError(f"{path}: no file of word boundaries: its arrays do not belong together")
