@@ -14,6 +14,7 @@ Shape legend: B utterances, T' feature frames, S labels of each, V vocabulary wi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import statistics
@@ -22,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -49,6 +51,13 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def stages_of(config: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Train stages of a YAML, whose paths are relative to the recipe's folder or to the file."""
+    config = config.resolve()
+    with contextlib.chdir(config.parent.parent):
+        return load_pipeline_config(config).train_stages
+
+
 def stage_arguments(
     config: Path, stage: str, vocabulary: int, precision: str
 ) -> argparse.Namespace:
@@ -59,7 +68,7 @@ def stage_arguments(
     """
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
-    stages = load_pipeline_config(config).train_stages
+    stages = stages_of(config)
     if stage not in stages:
         raise ValueError(f"{config}: no stage {stage}; there are {', '.join(stages)}")
     options = {
@@ -72,7 +81,9 @@ def stage_arguments(
         "specaug": None,
         "accelerators": {"precision": {"autocast": precision}},
     }
-    return argparse.Namespace(**{**ProgressiveASRTask.get_default_config(), **options})
+    with mock.patch.object(sys, "argv", sys.argv[:1]):  # ESPnet reads the command line here
+        defaults = ProgressiveASRTask.get_default_config()
+    return argparse.Namespace(**{**defaults, **options})
 
 
 def measure(
@@ -92,7 +103,7 @@ def measure(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     count, frames, labels, vocabulary = shape
-    known = load_pipeline_config(config).train_stages
+    known = stages_of(config)
     stages = [stage for stage in STAGES if stage in known]
     arguments = {s: stage_arguments(config, s, vocabulary, precision) for s in stages}
     model = ProgressiveASRTask.build_model(arguments["full_sum"])

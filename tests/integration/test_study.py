@@ -9,6 +9,8 @@ import yaml
 
 from benchmarks.study.results import read_results
 from benchmarks.study.run import main
+from benchmarks.study.step_cost import main as measure_steps
+from benchmarks.study.step_table import read_costs
 from benchmarks.study.units import Wanted, read_study, select
 from tests.recipes.mboshi_corpus import DEV, make_tar_folder
 from tests.recipes.tiny_recipe import pipeline
@@ -97,3 +99,15 @@ def test_two_arms_from_the_corpus_to_the_page(tmp_path: Path) -> None:
     page = (tmp_path / "page.md").read_text()
     assert "Nothing is known yet" in page  # there is no full_sum_only
     assert "## Changes to progressive, one at a time" in page
+
+
+def test_a_step_of_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    options = ["--vocabulary", "12", "--labels", "3", "--frames", "80", "--repeats", "1"]
+    options += ["--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "cost.json")]
+    monkeypatch.setattr("sys.argv", ["step_cost.py", *options])  # ESPnet would read it as its own
+    assert measure_steps(options) == 0
+    (entry,) = read_costs(tmp_path / "cost.json")
+    assert list(entry["seconds"]) == ["align", "viterbi", "full_sum", "mbr"]
+    assert all(seconds > 0 for seconds in entry["seconds"].values())
+    assert (entry["vocabulary"], entry["labels"]) == (12, 3)
