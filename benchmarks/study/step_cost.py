@@ -73,6 +73,7 @@ def stage_arguments(
         raise ValueError(f"{config}: no stage {stage}; there are {', '.join(stages)}")
     options = {
         "loss": stage,
+        "loss_conf": {},  # the default has those of another loss
         **espnet_options(stages[stage]),
         "token_list": ["<blank>", "<unk>", *(f"t{n}" for n in range(vocabulary - 3)), "<sos/eos>"],
         "input_size": _FEATURES,
