@@ -80,7 +80,9 @@ class AttachedAccelerators:
                     term = accelerator.loss_term(batch, weight)
                     if term is not None:
                         loss = loss + term.to(loss)
-                        stats = {**stats, f"loss_{name}": term.detach()}
+                        # ESPnet averages over processes what has the weight's shape
+                        told = term.detach().to(weight).reshape(weight.shape)
+                        stats = {**stats, f"loss_{name}": told}
             return loss, stats, weight
 
         model.forward = forward

@@ -57,7 +57,8 @@ class Selective(Accelerator):
             assert not args, "ESPnet's trainer names what it hands over"
             kept = self.draw(self._score(model, plain, batch))
             loss, stats, weight = plain(**select_rows(batch, kept))
-            stats = {**stats, "selective_kept": kept.float().mean().to(weight)}
+            share = kept.float().mean().to(weight).reshape(weight.shape)
+            stats = {**stats, "selective_kept": share}
             return loss, stats, weight
 
         model.forward = forward

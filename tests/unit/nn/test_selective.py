@@ -100,9 +100,10 @@ def test_kept_rows_are_trained_as_they_are_alone(loss: str) -> None:
     model, batch = build(loss, {"beta": 1e9})  # the hardest one of the two
     before = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
     recorded = model.accelerators._by_name["selective"]
-    value, stats, _ = model(**batch)
+    value, stats, weight = model(**batch)
     value.backward()
     assert float(stats["selective_kept"]) == 0.5
+    assert stats["selective_kept"].shape == weight.shape  # else processes cannot average it
     losses = torch.tensor(list(recorded._latest))
     hardest = int(losses.argmax())
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
