@@ -79,7 +79,7 @@ class AttachedAccelerators:
                 for name, accelerator in adding.items():
                     term = accelerator.loss_term(batch, weight)
                     if term is not None:
-                        loss = loss + term.to(loss)
+                        loss = loss + term.to(loss).reshape(loss.shape)
                         # ESPnet averages over processes what has the weight's shape
                         told = term.detach().to(weight).reshape(weight.shape)
                         stats = {**stats, f"loss_{name}": told}
