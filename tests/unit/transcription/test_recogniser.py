@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from pathlib import Path
 
@@ -133,3 +134,20 @@ def test_without_word_times_words_are_spread_and_that_is_told_once(
     gaps = np.diff([word.start for word in first])
     assert np.allclose(gaps, 2.0 / len(first)) and first[-1].end == pytest.approx(2.0)
     assert caplog.text.count("words are spread evenly") == 1
+
+
+def test_words_of_a_package_with_boundaries_follow_one_another(
+    cache: Path, speech: np.ndarray
+) -> None:
+    """eSpeak makes no pauses within the sentence; the labels' times have gaps."""
+    loaded = Speech2Text(**pretrained_arguments(FIXTURES / "mini_tts_fbank.zip", cache))
+    piece = speech[: int(PAUSE[0] * 16000)]
+
+    def largest_gap() -> float:
+        (words,) = WordRecogniser(loaded)([piece])
+        assert texts(words) == FIRST
+        return max(b.start - a.end for a, b in itertools.pairwise(words))
+
+    assert largest_gap() < 0.065
+    loaded.boundaries = None
+    assert largest_gap() > 0.1
