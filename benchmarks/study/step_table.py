@@ -1,10 +1,12 @@
 """The table of step_cost.py, and what its numbers say of sizes that were not measured.
 
-A step's cost is taken as a + b x, where x counts the outputs of the joint network: B T (S + 1) V
-cells times vocabulary for full_sum (and for every hypothesis of mbr), B T V for viterbi (its path)
-and for the encoder's output layer (align). a and b are fitted to the measurements of a model by
-least squares; the fit's largest error stands beside what it predicts. For other lengths, a is taken
-to grow with the frames, which is too little for attention over very long utterances.
+A step's cost is taken as a + b x, where x counts the outputs of the joint network: B T V for
+viterbi (its path) and for the encoder's output layer (align); for full_sum, and for every
+hypothesis of mbr, B (T - S + 1) (S + 1) V, since only so many cells lie on a path of the monotonic
+topology: once S is above T / 2, more labels leave fewer. T is T' / 4. a and b are fitted to the
+measurements of a model by least squares; the fit's largest error stands beside what it predicts.
+For other lengths, a is taken to grow with the frames, which is too little for attention over very
+long utterances.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from benchmarks.study.units import Study
 
 FILE = Path(__file__).parent / "step_cost.json"
+_SUBSAMPLING = 4  # feature frames of an encoder frame, in all configurations here
 _STAGES = ("align", "viterbi", "full_sum", "mbr")
 
 
@@ -32,10 +35,11 @@ def read_costs(path: Path = FILE) -> list[dict[str, Any]]:
 
 def outputs(stage: str, entry: Mapping[str, Any]) -> float:
     """Rows of the vocabulary's size that a stage computes, times the vocabulary."""
-    rows = entry["utterances"] * entry["frames"]
+    steps, labels = entry["frames"] // _SUBSAMPLING, entry["labels"]
+    cells = steps
     if stage in ("full_sum", "mbr"):
-        rows *= entry["labels"] + 1
-    return float(rows * entry["vocabulary"])
+        cells = (steps - labels + 1) * (labels + 1)
+    return float(entry["utterances"] * cells * entry["vocabulary"])
 
 
 def fit(stage: str, entries: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:

@@ -150,23 +150,25 @@ def measured(labels: int, vocabulary: int, full: float) -> dict[str, object]:
 
 def test_a_line_through_step_costs_and_its_continuation(tmp_path: Path) -> None:
     sizes = [(10, 100), (20, 100), (10, 1000)]
-    entries = [measured(s, v, 0.5 + 1e-6 * 200 * (s + 1) * v) for s, v in sizes]
+    # 25 encoder frames: 16 x 11 cells for 10 labels, 6 x 21 for 20
+    cells = {10: 2 * 16 * 11, 20: 2 * 6 * 21}
+    entries = [measured(s, v, 0.5 + 1e-6 * cells[s] * v) for s, v in sizes]
     a, b, error = fit("full_sum", entries)
     assert (a, b) == pytest.approx((0.5, 1e-6)) and error < 1e-9
-    size = {"utterances": 2, "frames": 200, "labels": 50, "vocabulary": 5000}
+    size = {"utterances": 2, "frames": 200, "labels": 30, "vocabulary": 5000}
     # the part without the joint network goes with the frames, the other with its outputs
-    assert predicted("full_sum", entries, size) == pytest.approx(1.0 + 1e-6 * 400 * 51 * 5000)
-    assert outputs("viterbi", size) == 400 * 5000
+    assert predicted("full_sum", entries, size) == pytest.approx(1.0 + 1e-6 * 2 * 21 * 31 * 5000)
+    assert outputs("viterbi", size) == 2 * 50 * 5000
     file = tmp_path / "cost.json"
     for entry in [*entries, entries[0] | {"date": "2026-12-01"}]:
         add_measurement(file, entry)
     kept = json.loads(file.read_text())
     assert len(kept) == 3 and kept[-1]["date"] == "2026-12-01"  # the newer of the same size
-    extrapolate = [{"name": "Large", "config": "c.yaml", "frames": 200, "labels": 50,
+    extrapolate = [{"name": "Large", "config": "c.yaml", "frames": 200, "labels": 30,
                     "vocabulary": 5000}]  # fmt: skip
     study = read_study(make_study(tmp_path / "study", extrapolate=extrapolate))
     text = "\n".join(step_cost_section(study, file))
-    seconds = 1.0 + 1e-6 * 400 * 51 * 5000
+    seconds = 1.0 + 1e-6 * 2 * 21 * 31 * 5000
     assert f"full_sum {seconds:.2f} s" in text and f"align {2.0 / seconds:.2f}" in text
     with pytest.raises(ValueError, match="a line needs two sizes"):
         fit("full_sum", entries[:1])
