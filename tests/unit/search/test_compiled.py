@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import random
@@ -58,9 +59,19 @@ def assert_equal(reference: list[Hypothesis], found: list[Hypothesis], tolerance
             assert a == pytest.approx(b, abs=tolerance)
 
 
+def evaluate_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with vocabularies so large that their weights come from memory."""
+    module = importlib.import_module(engine.load().__module__)
+    monkeypatch.setattr(module, "AHEAD_FROM_BYTES", 0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_random_models_and_options(seed: int, dtype: torch.dtype) -> None:
+def test_random_models_and_options(
+    seed: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seed >= 20:
+        evaluate_ahead(monkeypatch)
     chosen = random.Random(seed)
     vocab = chosen.choice([3, 5, 9])
     model = Model(["1", "2", "3", "lstm"][seed % 4], seed=seed, vocab=vocab)
@@ -128,6 +139,56 @@ def test_many_labels_and_every_activation(activation: str) -> None:
     for a, b in zip(reference, found, strict=True):
         assert_equal(a, b, 5e-5)
         assert a[0].tokens
+
+
+@pytest.mark.parametrize("topology", ["monotonic", "rnnt"])
+def test_frames_ahead_change_nothing(topology: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long utterances with labels every few frames: the workspace is emptied many times."""
+    evaluate_ahead(monkeypatch)
+    torch.manual_seed(1)
+    model = Model("1", vocab=3)
+    model.prediction = FeedForwardPrediction(40, 8, 16).eval()
+    model.joint = JointNetwork(6, 16, 50, 40).eval()
+    with torch.no_grad():
+        model.joint.output.weight.mul_(6.0)
+        model.joint.output.bias[0] += 5.0
+    encoder = torch.randn(2, 300, 6) * (torch.arange(300) % 5 == 0)[:, None]
+    lengths = torch.tensor([300, 211])
+    options = {"topology": topology, "score_beam": 6.0, "max_symbols": 2}
+    reference, found = both(model, encoder, lengths, [], beam=4, **options)
+    for a, b in zip(reference, found, strict=True):
+        assert_equal(a, b, 2e-4)  # after 300 frames in float32
+        assert 10 < len(a[0].tokens) < 200
+
+
+def test_the_output_layer_is_not_read_again_for_frames_it_was_read_for() -> None:
+    """States that go on: one product for eight frames, unless new states keep appearing."""
+    load = engine.load().__module__.rpartition(".")[0]
+    at, logits = (importlib.import_module(f"{load}.{name}") for name in ("layout", "logits"))
+    control, settings = np.zeros(at.CONTROL_SIZE, int), np.zeros(at.SETTINGS_SIZE, int)
+    settings[[at.AHEAD, at.FRAME_ROWS]] = at.MOST_AHEAD, 2
+    encoder, weight, bias = (torch.randn(*size).numpy() for size in ((30, 6), (7, 6), (7,)))
+    projected, notes = np.zeros((30, 6), "f4"), np.zeros((30, at.NOTES_SIZE), int)
+    hidden, out = np.empty((64, 6), "f4"), np.empty((64, 7), "f4")
+    places, norms = np.zeros(2, int), np.zeros(64)
+
+    def read(rows: list[int], frame: int) -> bool:
+        control[at.FRAME] = frame
+        used = int(control[at.USED])
+        logits.evaluate_frame(
+            np.array(rows), places, encoder, control, settings, weight, bias, projected, notes,
+            hidden, out, norms,
+        )  # fmt: skip
+        expected = np.tanh(encoder[frame]) @ weight.T + bias
+        assert np.allclose(out[places[0]], expected, atol=1e-5)
+        assert np.isclose(norms[places[0]], np.log(np.exp(expected).sum()), atol=1e-5)
+        return int(control[at.USED]) > used
+
+    assert [frame for frame in range(9) if read([0, 0], frame)] == [0, 8]
+    assert all(read([0, row], row) for row in range(9, 25))
+    before = int(control[at.USED])
+    assert read([0, 25], 25)
+    assert control[at.USED] == before + 2, "new states all the time: nothing ahead"
 
 
 def test_a_second_search_knows_the_states_of_the_first_and_weights_may_change() -> None:

@@ -16,12 +16,12 @@ from numba import njit
 
 from espnet_plugin.search.beam.compiled import layout as at
 from espnet_plugin.search.beam.compiled.layout import MONOTONIC
+from espnet_plugin.search.beam.compiled.logits import evaluate_frame, next_frame
 from espnet_plugin.search.beam.compiled.maths import NEG_INF, combine
 from espnet_plugin.search.beam.compiled.steps import (
     add_node,
     choose,
     code_after,
-    evaluate_frame,
     extend,
     insert,
     label_score,
@@ -50,7 +50,7 @@ def run(
         beam: whole [W, 5], score [W, 1 + P], and the same for the beam to come.
         candidates, left: columns and scores of those that take a label, of those that left.
         history: [.., 3].
-        work: rows [W], hidden, logits, norms, scratch [W, 3], meets [W, 2].
+        work: rows [W], hidden, logits, norms, scratch [W, 3], meets [W, 2], taken [W], places [W].
 
     Returns:
         DONE; EVALUATE: outputs for the states asked for; LINK: states after labels.
@@ -122,17 +122,17 @@ def _evaluate(
     beam: Any, work: Any,
 ) -> None:  # fmt: skip
     """Logits of the level's hypotheses on their frame, and their totals after a blank."""
-    first, frame = control[at.GONE], control[at.FRAME]
+    first = control[at.GONE]
     end = first + control[at.LEVEL]
     rows, hidden, logits, norms, scratch = work[0], work[1], work[2], work[3], work[4]
-    control[at.USED] = evaluate_frame(
-        rows[:end], first, encoder[frame], control[at.TIME] + frame, control[at.USED],
-        settings[at.ACTIVATION], weight, bias, states[0], states[3], hidden, logits, norms,
+    places = work[7]
+    evaluate_frame(
+        rows[first:end], places[first:end], encoder, control, settings, weight, bias, states[0],
+        states[3], hidden, logits, norms,
     )  # fmt: skip
     for k in range(first, end):
-        place = states[3][rows[k], at.PLACE]
-        scratch[k, BASE] = beam[1][k, at.SCORE] - norms[place]
-        blank = float(logits[place, settings[at.BLANK]])
+        scratch[k, BASE] = beam[1][k, at.SCORE] - norms[places[k]]
+        blank = float(logits[places[k], settings[at.BLANK]])
         scratch[k, STAY] = scratch[k, BASE] + blank - limits[at.BLANK_PENALTY]
 
 
@@ -145,15 +145,15 @@ def _monotonic_candidates(
     a·v in the beam, reached by a blank, meets a's extension by v: the parent's slot, if any.
     """
     whole, rows, logits, scratch, meets = beam[0], work[0], work[2], work[4], work[5]
+    places = work[7]
     level, count, most = control[at.LEVEL], 0, candidates[1].shape[0]
     for i in range(level):
         meets[i, PARENT_SLOT], meets[i, LATER] = -1, 0
         scratch[i, JOINED] = scratch[i, STAY]
         for j in range(0 if settings[at.MERGES_LATE] else level):
             if whole[i, at.PARENT_KEY] == whole[j, at.KEY]:
-                place = states[3][rows[j], at.PLACE]
                 child = label_score(
-                    scratch[j, BASE], whole[i, at.LAST], logits[place], states[1][rows[j]]
+                    scratch[j, BASE], whole[i, at.LAST], logits[places[j]], states[1][rows[j]]
                 )
                 scratch[i, JOINED] = combine(scratch[i, STAY], child, settings[at.BEST_PATH] != 0)
                 # the label was more likely emitted in this frame
@@ -168,7 +168,7 @@ def _monotonic_candidates(
                 many += 1
         count = choose(
             k, scratch[k, BASE], settings[at.BLANK], scratch[k, JOINED], taken[:many],
-            logits[states[3][rows[k], at.PLACE]], states[1][rows[k]],
+            logits[places[k]], states[1][rows[k]],
             candidates[1], candidates[0], count, most, NEG_INF,
         )  # fmt: skip
     control[at.CANDIDATES] = count
@@ -190,8 +190,8 @@ def _monotonic_next(
                 history, control, parent, beam[0][slot, at.LAST], control[at.FRAME]
             )
     _turn(beam, count)
-    control[at.LEVEL], control[at.USED] = count, 0
-    control[at.FRAME] += 1
+    control[at.LEVEL] = count
+    next_frame(control, settings, work[1].shape[0])
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
@@ -225,7 +225,7 @@ def _rnnt_candidates(
     work: Any,
 ) -> None:  # fmt: skip
     """What has left the frame, best first, and the labels that can still get into the beam."""
-    rows, logits, scratch = work[0], work[2], work[4]
+    rows, logits, scratch, places = work[0], work[2], work[4], work[7]
     first, most = control[at.GONE], settings[at.BEAM]
     end = first + control[at.LEVEL]
     control[at.LEFT] = _left(control, settings, beam, left, scratch)
@@ -237,7 +237,7 @@ def _rnnt_candidates(
     for k in range(first, first if deepest else end):
         count = choose(
             k, scratch[k, BASE], settings[at.BLANK], NEG_INF, work[6][:0],
-            logits[states[3][rows[k], at.PLACE]], states[1][rows[k]],
+            logits[places[k]], states[1][rows[k]],
             candidates[1], candidates[0], count, candidates[1].shape[0], floor,
         )  # fmt: skip
     control[at.CANDIDATES] = count
@@ -286,5 +286,4 @@ def _rnnt_next(
         control[at.DEPTH] += 1
     else:
         control[at.GONE], control[at.LEVEL], control[at.DEPTH] = 0, waiting, 0
-        control[at.USED] = 0
-        control[at.FRAME] += 1
+        next_frame(control, settings, work[1].shape[0])

@@ -11,14 +11,19 @@ from __future__ import annotations
 # Why the compiled loops came back. The models are asked in Python; then they go on.
 DONE, EVALUATE, LINK = 0, 1, 2
 
-# control [..] int64: where the search is, changed by the loops.
-FRAME, DEPTH, PHASE, GONE, LEVEL, NODES, CANDIDATES, ASKED, LEFT, USED, TIME = range(11)
-CONTROL_SIZE = 11
+# control [..] int64: where the search is, changed by the loops. The last four are `logits.py`'s:
+# places in use, the clock of the utterance's first frame and of when the places were emptied, and
+# how often states are new.
+FRAME, DEPTH, PHASE, GONE, LEVEL, NODES, CANDIDATES, ASKED, LEFT = range(9)
+USED, TIME, EMPTIED, FRESH = range(9, 13)
+CONTROL_SIZE = 13
 SCORING, EXTENDING = 0, 1  # phases
 
-# settings [..] int64
+# settings [..] int64; the last two: frames that are evaluated at once at most, and how many states
+# a frame may need.
 TOPOLOGY, BEST_PATH, MERGES_LATE, BEAM, MAX_SYMBOLS, BLANK, ACTIVATION, OLDEST = range(8)
-SETTINGS_SIZE = 8
+AHEAD, FRAME_ROWS = 8, 9
+SETTINGS_SIZE = 10
 MONOTONIC, RNNT = 0, 1
 LINKED = 0  # value of OLDEST: states are numbers that Python gives, not codes of a context
 
@@ -38,6 +43,9 @@ CANDIDATE_SIZE = 3
 # history [.., 3] int64; node 0 is the empty history.
 PARENT, NODE_LABEL, NODE_FRAME = range(3)
 
-# row_notes [N, 2] int64: the clock when a row was last used, and its place in the workspace then.
-CLOCK, PLACE = 0, 1
+# row_notes [N, NOTES_SIZE] int64: the clock when a row was last used; the clocks from and up to
+# which its logits are in the workspace; and from PLACE on, where, by clock modulo MOST_AHEAD.
+CLOCK, SINCE, UNTIL, PLACE = range(4)
+MOST_AHEAD = 8  # frames
+NOTES_SIZE = PLACE + MOST_AHEAD
 NOT_EVALUATED = -2  # instead of a clock

@@ -21,6 +21,11 @@ from espnet_plugin.search.beam.prediction_cache import PredictionCache
 from espnet_plugin.search.beam.scorer_set import ScorerSet
 from espnet_plugin.search.hypothesis import Hypothesis
 
+#: Output layers from this size on come from memory each time, smaller ones from the core's cache:
+#: they are evaluated for frames ahead (`logits.py`), in a workspace so many times as large.
+AHEAD_FROM_BYTES = 1 << 21
+PLACES_PER_ROW = 16
+
 
 class CompiledSearch:
     """The same as `BeamSearch`, on a CPU.
@@ -71,7 +76,11 @@ class CompiledSearch:
         self._candidates = np.empty((candidates, at.CANDIDATE_SIZE), np.int64), np.empty(candidates)
         self._left = np.empty((waiting, at.CANDIDATE_SIZE), np.int64), np.empty(waiting)
         self._asked = np.empty((max(candidates, width), 2), np.int64)
-        places = depth * options.beam
+        weights = self._joint.output.weight
+        reads_much = weights.numel() * weights.element_size() >= AHEAD_FROM_BYTES
+        self._settings[at.AHEAD] = at.MOST_AHEAD if reads_much else 1
+        self._settings[at.FRAME_ROWS] = depth * options.beam
+        places = depth * options.beam * (PLACES_PER_ROW if reads_much else 1)
         self._work = (
             np.empty(width, np.int64),
             np.empty((places, size), kind),
@@ -79,6 +88,7 @@ class CompiledSearch:
             np.empty(places),
             np.empty((width, 3)),
             np.empty((width, 2), np.int64),
+            np.empty(width, np.int64),
             np.empty(width, np.int64),
         )
         self._nodes_per_frame = options.beam * max(1, depth - 1)
@@ -101,7 +111,7 @@ class CompiledSearch:
         history[0] = -1
         control = np.zeros(at.CONTROL_SIZE, np.int64)
         control[at.LEVEL] = control[at.NODES] = 1
-        control[at.TIME] = self._time
+        control[at.TIME] = control[at.EMPTIED] = self._time
         self._time += len(encoder)
         whole, score = self._beam[:2]
         whole[0] = 0, ROOT_KEY, NO_KEY, self._options.blank, self._states.begin()

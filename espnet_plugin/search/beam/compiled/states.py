@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_plugin.search.beam.compiled.layout import CLOCK, LINKED, NOT_EVALUATED
+from espnet_plugin.search.beam.compiled.layout import CLOCK, LINKED, NOT_EVALUATED, NOTES_SIZE
 from espnet_plugin.search.beam.compiled.table import HashTable
 from espnet_plugin.search.beam.prediction_cache import (
     ContextCode,
@@ -53,7 +53,7 @@ class _Rows:
         self.projected = np.empty((0, self._joint_size), self._kind)
         self.bonus = np.empty((0, self._vocab if parts else 0), self._kind)
         self.parts = np.empty((0, parts, self._vocab if parts else 0), self._kind)
-        self.row_notes = np.empty((0, 2), np.int64)
+        self.row_notes = np.empty((0, NOTES_SIZE), np.int64)
         self._reserve(64)
 
     def _reserve(self, rows: int) -> None:

@@ -3,8 +3,7 @@
 Means the same as `expansion.py`; ties are won by the lower slot, then by the lower label.
 Arrays and their columns: `layout.py`.
 
-Shapes: W slots, C candidates, N rows of models' states, M rows in use on this frame, J joint size,
-V vocabulary with blank, P scorers.
+Shapes: W slots, C candidates, N rows of models' states, V vocabulary with blank, P scorers.
 """
 
 from __future__ import annotations
@@ -33,16 +32,10 @@ from espnet_plugin.search.beam.compiled.layout import (
     PARENT,
     PARENT_KEY,
     PARTS,
-    PLACE,
     SCORE_BEAM,
     SLOT,
 )
-from espnet_plugin.search.beam.compiled.maths import (
-    NEG_INF,
-    hidden_layer,
-    log_normaliser,
-    output_layer,
-)
+from espnet_plugin.search.beam.compiled.maths import NEG_INF
 from espnet_plugin.search.beam.compiled.table import extend_key, find
 
 
@@ -87,34 +80,6 @@ def insert(
     scores[place] = score
     columns[place, SLOT], columns[place, LABEL] = slot, label
     return count + 1
-
-
-@njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def evaluate_frame(
-    rows: Any, first: int, encoder: Any, clock: int, used: int, activation: int,
-    weight: Any, bias: Any, projected: Any, row_notes: Any, hidden: Any, logits: Any, norms: Any,
-) -> int:  # fmt: skip
-    """Logits of one frame, encoder [J], for rows [M'], each distinct one once.
-
-    Args:
-        rows: of the models' states; those from ``first`` on are wanted.
-        clock: a number that no other frame has.
-        used: rows of this frame in the workspace so far.
-
-    Returns:
-        The same, now.
-    """
-    begin = used
-    for i in range(first, rows.shape[0]):
-        row = rows[i]
-        if row_notes[row, CLOCK] != clock:
-            row_notes[row, CLOCK], row_notes[row, PLACE] = clock, used
-            hidden_layer(encoder, projected[row], activation, hidden[used])
-            used += 1
-    output_layer(weight, bias, hidden[begin:used], logits[begin:used])
-    for m in range(begin, used):
-        norms[m] = log_normaliser(logits[m])
-    return used
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
