@@ -164,14 +164,20 @@ def growth(args: argparse.Namespace) -> None:
         table(topology, prediction, joint, encoder, (1, 8, 32), BEAMS, args.repeats, args.engine)
 
 
-def paper_size(args: argparse.Namespace) -> None:
+def paper_networks(vocab: int) -> tuple[FeedForwardPrediction, JointNetwork]:
     """method.md's sizes, untrained: prediction network 640 of context 1, joint network 1024."""
     torch.manual_seed(0)
-    prediction = FeedForwardPrediction(args.paper_vocab, 128, 640).eval()
-    joint = JointNetwork(512, 640, 1024, args.paper_vocab).eval()
+    prediction = FeedForwardPrediction(vocab, 128, 640).eval()
+    joint = JointNetwork(512, 640, 1024, vocab).eval()
     with torch.no_grad():  # blank wins most frames, as in a trained model
         joint.output.weight.mul_(4.0)
         joint.output.bias[0] += 4.0
+    return prediction, joint
+
+
+def paper_size(args: argparse.Namespace) -> None:
+    """Real-time factor of `paper_networks` over the batch."""
+    prediction, joint = paper_networks(args.paper_vocab)
     encoder = torch.randn(16, 250, 512)
     label = f"paper size, V {args.paper_vocab}, monotonic"
     if args.peaky:
@@ -184,7 +190,7 @@ def paper_size(args: argparse.Namespace) -> None:
 def peaky(joint: JointNetwork, encoder: Tensor) -> Tensor:
     """Frames as of a trained model, [B, T, D] -> [B, T, D].
 
-    A label on every fifth frame, a quarter of a second apart, and blank elsewhere with a posterior
+    A label on every fifth frame, a fifth of a second apart, and blank elsewhere with a posterior
     of about 0.99, whatever the vocabulary; random networks spread it over the labels.
     """
     said = torch.randint(1, joint.output.out_features, encoder.shape[:2])

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from espnet_plugin.nn import JointNetwork
 from espnet_plugin.search.beam.beam_options import BeamOptions
-from espnet_plugin.search.beam.prediction_cache import PredictionCache
+from espnet_plugin.search.beam.prediction_cache import ContextCode, PredictionCache
 from espnet_plugin.search.beam.scorer_set import ScorerSet
 from espnet_plugin.search.hypothesis import Hypothesis
 
@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 #: Frames of a process that torch searches before it pays to compile: 10 s at 1 ms a frame.
 FRAMES_BEFORE_COMPILING = 10_000
-#: Larger batches are torch's.
+#: Larger batches are torch's (measured: benchmarks/search_compiled.py).
 MAX_BATCH = 8
+#: The same for output layers below so many bytes where states are contexts, not asked one by one.
+MAX_BATCH_SMALL = 32
+SMALL_BYTES = 1 << 22
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 _lock = threading.Lock()
@@ -101,12 +104,19 @@ class Engine:
 
     def _pays(self, frames: Tensor, batch: int) -> bool:
         global _frames_by_torch
-        if batch > MAX_BATCH or frames.dtype != torch.float32:
+        if batch > self._max_batch() or frames.dtype != torch.float32:
             return False
         if self._compiled is not None or was_compiled(frames.dtype):
             return True
         _frames_by_torch += len(frames)
         return _frames_by_torch > FRAMES_BEFORE_COMPILING
+
+    def _max_batch(self) -> int:
+        joint, cache, scorers = self._models
+        weight = joint.output.weight
+        small = weight.numel() * weight.element_size() < SMALL_BYTES
+        contexts = isinstance(cache, ContextCode) and not scorers.has_language_models
+        return MAX_BATCH_SMALL if small and contexts else MAX_BATCH
 
     def _made(self, must: bool) -> CompiledSearch | None:
         try:

@@ -24,7 +24,7 @@ from espnet_plugin.search import (
     read_arpa,
 )
 from espnet_plugin.search.beam import engine
-from tests.unit.search.test_beam import BigramScorer, Model
+from tests.unit.search.test_beam import BigramScorer, Model, V
 from tests.unit.search.test_lm import TRIGRAM
 
 CHOICES: dict[str, list] = {
@@ -151,14 +151,15 @@ def test_frames_ahead_change_nothing(topology: str, monkeypatch: pytest.MonkeyPa
     model.joint = JointNetwork(6, 16, 50, 40).double().eval()
     with torch.no_grad():
         model.joint.output.weight.mul_(6.0)
-        model.joint.output.bias[0] += 3.0
-    encoder = 2.0 * torch.randn(2, 300, 6).double() * (torch.arange(300) % 5 == 0)[:, None]
+        model.joint.output.bias[0] += 6.0 if topology == "monotonic" else 3.0
+    encoder = 2.0 * torch.randn(2, 60, 6).double().repeat_interleave(5, 1)
+    encoder += 0.2 * torch.randn(2, 300, 6)  # equal frames would mean equal scores
     lengths = torch.tensor([300, 211])
     options = {"topology": topology, "score_beam": 6.0, "max_symbols": 2}
     reference, found = both(model, encoder, lengths, [], beam=4, **options)
     for a, b in zip(reference, found, strict=True):
         assert_equal(a, b, 1e-8)
-        assert topology == "rnnt" or 10 < len(a[0].tokens) < 200
+        assert 10 < len(a[0].tokens) < 200
 
 
 def test_the_output_layer_is_not_read_again_for_frames_it_was_read_for() -> None:
@@ -257,7 +258,7 @@ def test_auto_compiles_when_it_pays(
         part.float()
     encoder, length = model.encoder[:1].float(), torch.tensor([4])
     search = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2))
-    many = engine.MAX_BATCH + 1
+    many = engine.MAX_BATCH_SMALL + 1
     search.search(encoder.repeat(many, 1, 1), length.repeat(many))  # torch's, and not counted
     assert [bool(search.search(encoder, length)[0]) for _ in range(4)] == [True, True, False, False]
     assert Counted.made == 1
@@ -265,6 +266,32 @@ def test_auto_compiles_when_it_pays(
     assert not again.search(encoder, length)[0]  # it lies on disk: at once
     assert again.search(encoder.repeat(many, 1, 1), length.repeat(many))[0]
     assert (nothing_compiled / "float32").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "scorers", "small", "most"),
+    [
+        ("2", [], True, "MAX_BATCH_SMALL"),
+        ("2", [], False, "MAX_BATCH"),
+        ("lstm", [], True, "MAX_BATCH"),
+        ("2", [(BigramScorer(V), 0.5)], True, "MAX_BATCH"),
+    ],
+)
+def test_auto_leaves_large_batches_to_torch(
+    kind: str, scorers: list, small: bool, most: str, nothing_compiled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And all the sooner where its batches pay: many weights, states asked one by one."""
+    (nothing_compiled / "float32").touch()
+    monkeypatch.setattr(engine, "load", lambda: Counted)
+    monkeypatch.setattr(engine, "SMALL_BYTES", 1 << 22 if small else 0)
+    model = Model(kind)
+    for part in (model.prediction, model.joint):
+        part.float()
+    search = BeamSearch(model.prediction, model.joint, BeamOptions(beam=2), scorers)
+    for batch, by_torch in ((getattr(engine, most), False), (getattr(engine, most) + 1, True)):
+        encoder = model.encoder[:1].float().repeat(batch, 1, 1)
+        assert bool(search.search(encoder, torch.full((batch,), 3))[0]) == by_torch
 
 
 def test_torch_takes_over_where_numba_is_missing(
