@@ -80,8 +80,8 @@ def evaluate_frame(
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
 def _is_there(note: Any, clock: int, control: Any) -> bool:
-    since: int = note[SINCE]
-    return control[EMPTIED] <= since <= clock < note[UNTIL]
+    there: bool = control[EMPTIED] <= note[SINCE] <= clock < note[UNTIL]
+    return there
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
