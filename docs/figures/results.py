@@ -15,7 +15,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-COLOURS = ["#0f766e", "#b45309"]
+COLOURS = ["#0f766e", "#1d4ed8", "#b45309"]
 SETS = {"dev": "dev set", "test": "test set"}
 
 

@@ -114,7 +114,8 @@ def test_dry_run(
     hop = (options.get("frontend_conf") or {}).get("hop_length")
     words = config.alignment.get("variants") or "phn" in path.stem
     token_type = "phn" if words else "bpe" if "words" in path.stem or "bpe" in path.stem else "char"
-    starts = [str(stage.get("init_from")) for stage in config.train_stages.values()]
+    starts = [stage.get("init_from") for stage in config.train_stages.values()]
+    starts = [str(start.get("model") if isinstance(start, dict) else start) for start in starts]
     make_data(recipe, token_type, feats_type, next((s for s in starts if s[-4:] == ".zip"), None))
     arguments = command(local, token_type, feats_type, 8000 if hop == 80 else 16000)
     status = train.main([*arguments, "--python", preloaded_python])

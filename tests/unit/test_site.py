@@ -111,9 +111,10 @@ def test_numbers_of_the_results_stand_in_an4s_results_and_in_the_readme() -> Non
         assert {"command", "commit", "date", "seeds", "machine"} <= set(run)
         alone = run is results["baseline"]  # it has one stage
         dev, test = ([run[name]] if alone else run[name] for name in ("dev", "test"))
-        for (a, b), (c, d) in zip(dev, test, strict=True):
-            assert (f"{a} / {b}", f"{c} / {d}") in rows
-        last = f"{dev[-1][0]}, {dev[-1][1]} | {test[-1][0]}, {test[-1][1]}"
+        assert all(len(seeds) == len(run["seeds"]) for seeds in (*dev, *test))
+        for seeds in zip(dev, test, strict=True):
+            assert tuple(" / ".join(map(str, values)) for values in seeds) in rows
+        last = " | ".join(", ".join(map(str, values[-1])) for values in (dev, test))
         assert f"| {run['name']}, {run['date']} | {last} |" in readme
 
 
