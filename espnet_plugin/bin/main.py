@@ -40,6 +40,7 @@ JOBS = {
     "check-config": "parse stage configurations with ESPnet's parser",
     "step-probe": "time and memory of a few training steps",
     "asr-train": "train one stage: ESPnet's asr_train with our losses",
+    "learn-boundaries": "how words begin and end in the sound, for word times",
     "align": "forced alignment of data with a trained model",
     "nbest": "N-best lists of data with a trained model",
     "continue": "data and pipeline for a trained model that goes on learning",

@@ -67,7 +67,7 @@ def write_study(root: Path) -> Path:
                 "labels": ["char"],
                 "sizes": ["tiny"],
                 "budgets": [1.0],
-                "arms": ["no_boost"],
+                "arms": ["progressive", "no_boost"],
             }
         ],
     }
