@@ -40,7 +40,8 @@ def rows_of(exp: Path) -> list[Row]:
     given = Path(invocation.get("cwd", "."))
     if not given.is_dir():
         logging.warning("%s: no such folder here; paths are taken from %s", given, Path.cwd())
-    with contextlib.chdir(given if given.is_dir() else Path.cwd()):
+        given = Path.cwd()
+    with contextlib.chdir(given):
         arguments = with_present_names(invocation["arguments"])
         pipeline, _ = build_pipeline(arguments, lambda line: None)
         return step_rows(pipeline)

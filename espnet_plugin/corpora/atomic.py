@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from espnet_plugin.corpora.faults import naming
 
@@ -38,6 +41,13 @@ def write_bytes_atomically(path: Path, content: bytes, durable: bool = True) -> 
             raise
     if durable:
         _sync_folder(path.parent)
+
+
+def save_atomically(path: Path, save: Callable[[BinaryIO], object]) -> None:
+    """The same for what writes itself into a stream, as ``torch.save`` does."""
+    stream = io.BytesIO()
+    save(stream)
+    write_bytes_atomically(path, stream.getvalue())
 
 
 def _sync_folder(folder: Path) -> None:

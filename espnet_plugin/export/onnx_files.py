@@ -110,9 +110,7 @@ def _compare(network: Network, path: Path) -> None:
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
     found = run(path, network.example, network.inputs)
     for name, ours, theirs in zip(network.outputs, wanted, found, strict=True):
-        if (
-            network.padded and ours.dim() == 3
-        ):  # [N, T, J]; what follows an utterance's end is anything
+        if network.padded and ours.dim() == 3:  # [N, T, J]; after an utterance's end is anything
             inside = torch.arange(ours.shape[1]) < wanted[1][:, None]
             ours, theirs = ours[inside], theirs[inside.numpy()]
         largest = float(ours.abs().max())

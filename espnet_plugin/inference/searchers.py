@@ -25,7 +25,15 @@ from espnet_plugin.search.lexicon.word_mixture import WordMixture
 from espnet_plugin.search.lm.kenlm_model import KenlmModel
 from espnet_plugin.search.lm.ngram import WordModel
 
-__all__ = ["SEARCHES", "Searcher", "make_engine", "make_searcher", "models_in_search", "spell"]
+__all__ = [
+    "SEARCHES",
+    "Searcher",
+    "make_engine",
+    "make_searcher",
+    "models_in_search",
+    "spell",
+    "whole_utterances",
+]
 
 # Encoder output [B, T, D] and lengths [B] -> N-best lists
 Searcher = Callable[[torch.Tensor, torch.Tensor], list[list[Hypothesis]]]
@@ -60,7 +68,11 @@ def make_searcher(
         return _encoder(model)
     if args.search == "greedy":
         return _greedy(args, model)
-    engine, finish = make_engine(args, model, train_args)
+    return whole_utterances(*make_engine(args, model, train_args), nbest)
+
+
+def whole_utterances(engine: BeamSearch, finish: Finish, nbest: int) -> Searcher:
+    """The search of all frames at once."""
     return lambda frames, lengths: [finish(f) for f in engine.search(frames, lengths, nbest)]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_plugin.inference.searchers import Searcher, make_engine
+from espnet_plugin.inference.searchers import Searcher, make_engine, whole_utterances
 from espnet_plugin.inference.speech2text import Speech, Speech2Text
 from espnet_plugin.inference.stream_features import StreamFeatures, check_streams, reach_of
 from espnet_plugin.inference.text_output import WordOutput
@@ -113,12 +113,9 @@ class StreamingSpeech2Text(Speech2Text):
         check_streams(self.asr_model)
         if args.search not in SEARCHES:
             raise ValueError(f"search {args.search} does not stream; take one of {SEARCHES}")
-        engine, finish = make_engine(args, self.asr_model, self.asr_train_args)
-        self.engine, self.finish = engine, finish
+        self.engine, self.finish = make_engine(args, self.asr_model, self.asr_train_args)
         self.nbest, self.has_words = args.nbest, args.search == "lexicon"
-        return lambda frames, lengths: [
-            finish(f) for f in engine.search(frames, lengths, args.nbest)
-        ]
+        return whole_utterances(self.engine, self.finish, args.nbest)
 
     def _chunk(self, chunk_ms: float | None) -> int:
         """C of milliseconds."""

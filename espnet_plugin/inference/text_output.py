@@ -55,6 +55,11 @@ class WordOutput:
         #: seconds per encoder frame; None where it is not known
         self.frame_shift = hop * frames.subsampling.factor if frames.subsampling else None
 
+    def sound_seconds(self, span: tuple[int, int]) -> tuple[float, float]:
+        """Beginning and end of some feature frames (the end excluded), seconds."""
+        first, end = span
+        return first * self.hop + self.begin, end * self.hop + self.begin
+
     def symbols(self, found: Hypothesis) -> list[str]:
         """Names of the tokens."""
         return [self._tokens[token] for token in found.tokens]

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from espnet_plugin.inference.text_output import WordOutput
+from espnet_plugin.inference.word_times import label_frames
 from espnet_plugin.models.progressive import ProgressiveTransducerModel
-from espnet_plugin.search import Hypothesis, exact_frames
+from espnet_plugin.search import Hypothesis
 from espnet_plugin.search.align.word_hmm import Span
 
 #: Seconds from a word's first and last frame in the sound to those of its first and last label
@@ -36,23 +37,17 @@ def label_words(
         Seconds; nothing for an utterance whose labels do not fit into its frames, or where it is
         not known how words are made of labels.
     """
+    shift = words.frame_shift
+    if shift is None:
+        return [[] for _ in lengths]
     texts = zip(batch["text"], batch["text_lengths"].tolist(), strict=True)
     tokens = [tuple(row[:length].tolist()) for row, length in texts]
-    places = exact_frames(
-        tokens,
-        frames,
-        lengths,
-        model.prediction,
-        model.joint_network,
-        topology=model.topology,
-        blank=model.blank_id,
-    )
-    found: list[list[tuple[float, float]]] = []
-    for labels, at in zip(tokens, places, strict=True):
-        shift = words.frame_shift
-        timed = words.timed(Hypothesis(labels, 0.0, 0.0), at or ()) if shift else []
-        found.append([(w.first * (shift or 0.0), (w.last + 1) * (shift or 0.0)) for w in timed])
-    return found
+    places = label_frames(model, tokens, frames, lengths)
+    timed = [
+        words.timed(Hypothesis(labels, 0.0, 0.0), at or ())
+        for labels, at in zip(tokens, places, strict=True)
+    ]
+    return [[(word.first * shift, (word.last + 1) * shift) for word in said] for said in timed]
 
 
 def word_lags(
@@ -61,6 +56,5 @@ def word_lags(
     """Lag of every word of an utterance; nothing where the two do not have the same words."""
     if spans is None or len(spans) != len(labels):
         return []
-    sound = [(a * words.hop + words.begin, b * words.hop + words.begin) for a, b in spans]
-    pairs = zip(labels, sound, strict=True)
+    pairs = zip(labels, map(words.sound_seconds, spans), strict=True)
     return [(label[0] - word[0], label[1] - word[1]) for label, word in pairs]

@@ -51,15 +51,32 @@ def words_in_sound(
         if spans is None:
             found.append(list(said))
             continue
-        starts = [max(0.0, first * words.hop + words.begin) for first, _ in spans]
-        ends = [end * words.hop + words.begin for _, end in spans]
+        times = [(max(0.0, start), end) for start, end in map(words.sound_seconds, spans)]
         found.append(
             [
                 replace(word, start=start, duration=end - start)
-                for word, start, end in zip(said, starts, ends, strict=True)
+                for word, (start, end) in zip(said, times, strict=True)
             ]
         )
     return found
+
+
+def label_frames(
+    model: ProgressiveTransducerModel,
+    tokens: Sequence[Sequence[int]],
+    frames: torch.Tensor,
+    lengths: torch.Tensor,
+) -> list[tuple[int, ...] | None]:
+    """See `exact_frames`: the encoder frame of every label [B], on the model's best path."""
+    return exact_frames(
+        tokens,
+        frames,
+        lengths,
+        model.prediction,
+        model.joint_network,
+        topology=model.topology,
+        blank=model.blank_id,
+    )
 
 
 def spoken_words(
@@ -85,15 +102,7 @@ def spoken_words(
     best = [found[0] for found in lists]
     places: Sequence[Sequence[int] | None] = [hypothesis.frames for hypothesis in best]
     if method == "align" and any(places):
-        places = exact_frames(
-            [hypothesis.tokens for hypothesis in best],
-            frames,
-            lengths,
-            model.prediction,
-            model.joint_network,
-            topology=model.topology,
-            blank=model.blank_id,
-        )
+        places = label_frames(model, [hypothesis.tokens for hypothesis in best], frames, lengths)
     return [_spoken(words, found, at, shift) for found, at in zip(lists, places, strict=True)]
 
 

@@ -39,6 +39,8 @@ def learn(args: argparse.Namespace) -> None:
     Raises:
         ValueError: too little speech to learn from.
     """
+    import torch
+
     from espnet_plugin.inference.batch_job import (
         encode_with_features,
         in_batches,
@@ -71,8 +73,7 @@ def learn(args: argparse.Namespace) -> None:
     boundaries = train_word_hmm(words, sounds)
     lines = []
     for key, said, sound, timed in zip(keys, words, sounds, labels, strict=True):
-        length = feat_lengths.new_tensor([len(sound)]).cpu()
-        (spans,) = boundaries.spans([said], sound[None], length)
+        (spans,) = boundaries.spans([said], sound[None], torch.tensor([len(sound)]))
         lags = word_lags(timed, spans, output)
         lines.append(" ".join([key, *(f"{first:.3f} {last:.3f}" for first, last in lags)]) + "\n")
     write_atomically(args.output_dir / LAGS, "".join(lines))

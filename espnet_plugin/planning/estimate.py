@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from espnet_plugin.pipeline.plan.budget import (
-    epochs_for_steps,
-    options_from_arguments,
-    with_mappings,
-)
+from espnet_plugin.pipeline.plan.budget import epochs_for_steps, with_arguments
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.pipeline.state.reference_system import REFERENCE_SECONDS
@@ -61,9 +57,7 @@ class StageEstimate:
 
 def stage_options(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
     """The stage's options, those of the command line on top, as far as they concern the plan."""
-    arguments = options.arguments_of(stage.name)
-    merged = {**stage.options, **options_from_arguments(arguments)}
-    merged |= with_mappings(stage.options, arguments)
+    merged = with_arguments(stage.options, options.arguments_of(stage.name))
     for name in ("use_amp", "use_tf32"):
         if isinstance(merged.get(name), str):
             merged[name] = merged[name].lower() == "true"

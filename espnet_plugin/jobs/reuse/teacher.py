@@ -13,6 +13,7 @@ book and frame. Killed and started again, it goes on.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.atomic import save_atomically, write_atomically
 
 CODEBOOKS = "codebooks.pt"
 
@@ -97,9 +98,7 @@ def code(args: argparse.Namespace) -> None:
     path = args.output_dir / CODEBOOKS
     if not path.exists():
         centroids = fit_codebooks(args, train_args, output)
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        torch.save(centroids, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        save_atomically(path, functools.partial(torch.save, centroids))
         logging.info("wrote %s", path)
     centroids = torch.load(path, weights_only=True).to(next(model.parameters()).device)
 

@@ -6,13 +6,13 @@ belongs to the checkpoint, whichever of the two epochs a kill leaves there (chec
 
 from __future__ import annotations
 
-import io
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from espnet_plugin.corpora.atomic import write_bytes_atomically
+from espnet_plugin.corpora.atomic import save_atomically
 from espnet_plugin.nn.accelerators.attached import AttachedAccelerators
 
 FILE = "accelerators.pth"
@@ -30,9 +30,7 @@ def save(folder: Path, accelerators: AttachedAccelerators, epoch: int) -> None:
     path = folder / FILE
     old = read(folder) if epoch > 1 and path.exists() else {}
     kept = {n: s for n, s in old.items() if n == epoch - 1}
-    stream = io.BytesIO()
-    torch.save({**kept, epoch: state}, stream)
-    write_bytes_atomically(path, stream.getvalue())
+    save_atomically(path, lambda stream: torch.save({**kept, epoch: state}, stream))
 
 
 def load(folder: Path, accelerators: AttachedAccelerators, epoch: int) -> None:
@@ -66,9 +64,7 @@ def mend_averages(folder: Path, accelerators: AttachedAccelerators) -> None:
             continue
         states = torch.load(path, "cpu", weights_only=True)
         accelerators.mend_average(states)
-        stream = io.BytesIO()
-        torch.save(states, stream)
-        write_bytes_atomically(path, stream.getvalue())
+        save_atomically(path, functools.partial(torch.save, states))
 
 
 def read(folder: Path) -> dict[int, dict[str, Any]]:

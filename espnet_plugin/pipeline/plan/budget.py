@@ -84,6 +84,15 @@ def with_mappings(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[
     return found
 
 
+def with_arguments(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A stage's options, those of its command-line arguments on top."""
+    return {
+        **options,
+        **options_from_arguments(arguments),
+        **with_mappings(options, arguments),
+    }
+
+
 def epochs_for_steps(max_steps: int, options: Mapping[str, Any], stage: str) -> dict[str, int]:
     """``max_epoch`` and ``num_iters_per_epoch`` that give ``max_steps`` optimizer steps.
 

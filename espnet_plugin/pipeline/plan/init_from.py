@@ -86,7 +86,6 @@ class InitFrom:
                 "init_from.ticket takes units of a stage of this plan that searched for them, and "
                 "does not go together with file, model or blocks"
             )
-
         if self.vocabulary is not None and (self.vocabulary != "extend" or not self.external):
             raise ValueError(
                 "init_from.vocabulary is extend, with model or file, or left out; got "

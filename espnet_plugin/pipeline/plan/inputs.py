@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.corpora.atomic import write_atomically
-from espnet_plugin.corpora.faults import saving
+from espnet_plugin.corpora.atomic import save_atomically, write_atomically
 from espnet_plugin.data.checkpoint_vocabulary import (
     check_checkpoint_vocabulary,
     check_extension,
@@ -156,11 +154,7 @@ def ticket_start(source: Path, ticket: Ticket, target: Path) -> Path:
 def _save_states(states: Mapping[str, Any], target: Path) -> Path:
     import torch
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".tmp")
-    with saving(target.parent):
-        torch.save(states, partial)
-    os.replace(partial, target)
+    save_atomically(target, lambda stream: torch.save(states, stream))
     return target
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from espnet_plugin.data.frame_limit import frame_limit
-from espnet_plugin.pipeline.plan.budget import with_mappings
+from espnet_plugin.pipeline.plan.budget import with_arguments
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage
@@ -45,4 +45,4 @@ def _consumer_options(
 ) -> dict[str, Any]:
     """Of the stage that the lists are for, ``--mbr_args "--loss_conf scale=1"`` included."""
     stage = stages[str(step.consumer)]
-    return {**stage.options, **with_mappings(stage.options, options.arguments_of(stage.name))}
+    return with_arguments(stage.options, options.arguments_of(stage.name))

@@ -206,9 +206,9 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
 def _brings_model(stage: TrainStage) -> bool:
     """Whether the model that a stage starts from could also align or recognise its data."""
     init = stage.init_from
-    # A model whose labels are extended does not know the new ones yet.
-    known = init is not None and init.external and init.vocabulary is None
-    return init is not None and known and not init.fits_any_vocabulary
+    if init is None or init.vocabulary is not None:  # an extended model does not know all labels
+        return False
+    return init.external and not init.fits_any_vocabulary
 
 
 def _data_source(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -82,10 +83,9 @@ class _Training:
         labels = [self._flat(c, s) for c, s in zip(chains, self._sounds, strict=True)]
         self._estimate(labels)
         for number in range(1, ROUNDS + 1):
-            chains = self._chains()
             paths = self._paths(chains)
             if number == CONTEXTS_AFTER:
-                self._rename(self._units(True))
+                self._model = replace(self._model, units=self._units(True))
                 chains = self._chains()
             labels = [_labels(c, p) for c, p in zip(chains, paths, strict=True)]
             if number in PROJECT_AFTER:
@@ -103,10 +103,6 @@ class _Training:
                     units.setdefault(name, len(units))
                     units.setdefault(names[2], len(units))  # for contexts that are new later
         return units
-
-    def _rename(self, units: dict[str, int]) -> None:
-        model = self._model
-        self._model = WordHmm(units, model.mean, model.variance, model.offset, model.projection)
 
     def _chains(self) -> list[Chain]:
         return [self._model.chain(said) for said in self._words]
@@ -140,9 +136,8 @@ class _Training:
         return found
 
     def _project(self, labels: Sequence[Tensor]) -> None:
-        model = self._model
         offset, projection = discriminant(self._all, torch.cat(list(labels)), DIMENSIONS)
-        self._model = WordHmm(model.units, model.mean, model.variance, offset, projection)
+        self._model = replace(self._model, offset=offset, projection=projection)
 
     def _estimate(self, labels: Sequence[Tensor]) -> None:
         """Means and variances of the frames of each row; the unknown unit gets all words'."""
@@ -163,7 +158,7 @@ class _Training:
         least = _FLOOR * (square - mean * mean)
         variances = (squares + _PRIOR_FRAMES * square) / weight - means * means
         variances = torch.maximum(variances, least)
-        self._model = WordHmm(model.units, means, variances, model.offset, model.projection)
+        self._model = replace(model, mean=means, variance=variances)
 
     def _pauses(self, sound: Tensor) -> Tensor:
         """Which of their Gaussians frames of pauses [P, D] belong to: the nearest, by k-means."""

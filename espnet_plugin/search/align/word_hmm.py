@@ -16,11 +16,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from espnet_plugin.corpora.atomic import save_atomically
 from espnet_plugin.search.align.chain_path import BEGIN, NO_JUMP, chain_path
 
 STATES_PER_CHARACTER = 2
@@ -164,16 +166,9 @@ class WordHmm:
         """Write a file of NumPy arrays."""
         names = sorted(self.units, key=lambda name: self.units[name])
         tensors = (self.mean, self.variance, self.offset, self.projection)
-        mean, variance, offset, projection = (tensor.cpu().numpy() for tensor in tensors)
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                units=np.array(names),
-                mean=mean,
-                variance=variance,
-                offset=offset,
-                projection=projection,
-            )
+        numbers = [tensor.cpu().numpy() for tensor in tensors]
+        arrays: dict[str, Any] = dict(zip(_ARRAYS, (np.array(names), *numbers), strict=True))
+        save_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def _densities(sounds: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
