@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a user's mistake.
     """
     study = read_study(args.config)
-    study = Study(study.path, study.raw, places(args.corpus, study))
+    study = replace(study, places=places(args.corpus, study))
     wanted = Wanted(args.only, args.labels, args.size, args.budget, args.arm, args.seeds)
     units = select(study, wanted)
     if args.page:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     again = {"failed": args.retry, "old": args.renew}
     jobs, finished = make_jobs(study, units, args.cores, args.nice, say, again)
-    queue = Queue([job for job in jobs if job.name not in finished], args.cores, say)
+    queue = Queue(jobs, args.cores, say)
     queue.done |= {name for name, failure in finished.items() if not failure}
     for name, failure in finished.items():
         if failure:

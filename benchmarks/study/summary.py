@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmarks.study.jobs import is_old
 from benchmarks.study.results import Result
-from benchmarks.study.units import Study, Unit
+from benchmarks.study.units import Study, Unit, Wanted, grid_units
 from espnet_plugin.scoring.bootstrap import Comparison, paired_bootstrap
 from espnet_plugin.scoring.edit_distance import Counts
 
@@ -75,7 +75,7 @@ class Row:
 def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[Row]:
     """A row for every arm of the grid that has at least one result or failure."""
     rows = []
-    for unit in _places(study):
+    for unit in dict.fromkeys(replace(unit, seed=0) for unit in grid_units(study, Wanted())):
         trained = study.trained(unit.arm)
         until = study.arm(unit.arm).get("until")
         good: dict[int, Result] = {}
@@ -95,20 +95,6 @@ def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[
         if good or failures:
             rows.append(Row(unit, good, stages, failures, old))
     return rows
-
-
-def _places(study: Study) -> Iterator[Unit]:
-    seen: set[Unit] = set()
-    for block in study.raw["grid"]:
-        for corpus in block["corpora"]:
-            for labels in block["labels"]:
-                for size in block["sizes"]:
-                    for budget in block["budgets"]:
-                        for arm in block["arms"]:
-                            unit = Unit(corpus, labels, size, float(budget), arm, 0)
-                            if unit not in seen:
-                                seen.add(unit)
-                                yield unit
 
 
 def difference(a: Row, b: Row, part: str) -> Comparison | None:

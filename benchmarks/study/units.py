@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,6 +195,13 @@ def select(study: Study, wanted: Wanted) -> list[Unit]:
 
 
 def _grid(study: Study, wanted: Wanted) -> Iterable[Unit]:
+    """What is trained for the arms that are wanted."""
+    for unit in grid_units(study, wanted):
+        yield replace(unit, arm=study.trained(unit.arm))
+
+
+def grid_units(study: Study, wanted: Wanted) -> Iterable[Unit]:
+    """Every arm at every place of the grid with every seed, as the study names them."""
     for block in study.raw["grid"]:
         seeds = wanted.seeds or block.get("seeds") or study.raw["seeds"]
         axes = (
@@ -204,15 +212,8 @@ def _grid(study: Study, wanted: Wanted) -> Iterable[Unit]:
             _kept(block["arms"], wanted.arms),
             seeds,
         )
-        yield from _product(study, axes)
-
-
-def _product(study: Study, axes: Sequence[Sequence[Any]]) -> Iterable[Unit]:
-    rows: list[tuple[Any, ...]] = [()]
-    for axis in axes:
-        rows = [(*row, value) for row in rows for value in axis]
-    for corpus, labels, size, budget, arm, seed in rows:
-        yield Unit(corpus, labels, size, float(budget), study.trained(arm), int(seed))
+        for corpus, labels, size, budget, arm, seed in itertools.product(*axes):
+            yield Unit(corpus, labels, size, float(budget), arm, int(seed))
 
 
 def _kept(values: Sequence[Any], wanted: Sequence[Any]) -> list[Any]:
