@@ -16,6 +16,9 @@ from benchmarks.study.units import ROOT, Study, Unit
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.pipeline.plan.config import PipelineConfig, deep_merge, load_pipeline_config
 
+#: What same_code.py has found.
+NOTES = Path(__file__).parent / "same_code.json"
+
 
 def pipeline_yaml(study: Study, unit: Unit) -> dict[str, Any]:
     """What differs from the recipe's YAML, which the result extends.
@@ -120,6 +123,18 @@ def training_code_hash(patterns: Iterable[str], root: Path = ROOT) -> str:
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(_meaning(path).encode())
     return digest.hexdigest()[:12]
+
+
+def equal_codes(code: str, notes: Path = NOTES) -> set[str]:
+    """Hashes of training code shown (same_code.py) to train the same, this one included."""
+    rows = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else []
+    pairs = [set(row["codes"]) for row in rows if not row["difference"]]
+    found: set[str] = {code}
+    before: set[str] = set()
+    while found != before:
+        before = set(found)
+        found = found.union(*(pair for pair in pairs if pair & found))
+    return found
 
 
 def _meaning(path: Path) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from benchmarks.study import recipe
 from benchmarks.study.configuration import (
     configuration_hash,
+    equal_codes,
     planned_stages,
     training_code_hash,
     write_configuration,
@@ -113,7 +114,7 @@ class Training:
 
 def is_old(study: Study, result: Result, code: str) -> str:
     """Why a result is not of today's code and configuration; empty if it is."""
-    if result.code != code:
+    if result.code not in equal_codes(code):
         return f"training code of {result.commit}"
     path = write_configuration(study, result.unit)
     if result.configuration != configuration_hash(study, result.unit, path):

@@ -33,7 +33,7 @@ def write_page(study: Study) -> Path:
 def all_units(study: Study) -> list[Unit]:
     """Those of the grid, and other seeds of theirs that have a result."""
     units = set(select(study, Wanted()))
-    found = {path.stem.rpartition("-s")[2] for path in (study.work / "results").glob("*.json")}
+    found = {path.stem.rpartition("-s")[2] for path in study.results.glob("*.json")}
     seeds = [int(seed) for seed in found if seed.isdigit()]
     return sorted(units | set(select(study, Wanted(seeds=seeds)) if seeds else units))
 

@@ -91,7 +91,7 @@ class Result:
 
 def path_of(study: Study, unit: Unit) -> Path:
     """Where a unit's result is kept."""
-    return study.work / "results" / f"{unit.name}.json"
+    return study.results / f"{unit.name}.json"
 
 
 def write_result(study: Study, result: Result) -> None:

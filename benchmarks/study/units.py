@@ -14,7 +14,7 @@ from espnet_plugin.pipeline.plan.config import deep_merge, read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 _TOP = (
     "work", "seeds", "page", "figure", "training_code", "corpora", "sizes", "arms", "grid",
-    "trials", "extrapolate",
+    "trials", "extrapolate", "results",
 )  # fmt: skip
 _ARM = ("config", "change", "start", "part_of", "until", "stages", "epochs")
 _AXES = ("corpora", "labels", "sizes", "budgets", "arms", "seeds")
@@ -60,6 +60,11 @@ class Study:
     def work(self) -> Path:
         """Folder of everything that is made."""
         return ROOT / str(self.raw["work"])
+
+    @property
+    def results(self) -> Path:
+        """Folder of what trainings gave, which is all that the page is made of."""
+        return ROOT / str(self.raw.get("results", self.work / "results"))
 
     def corpus(self, name: str) -> Mapping[str, Any]:
         """Section of a corpus."""
