@@ -87,7 +87,7 @@ def fused_full_sum_loss(
         return reduce_path_losses(encoder.sum((1, 2)), *reduction)
     labels = inputs.clean_targets(targets, target_lengths, arguments.blank)
     labels = torch.nn.functional.pad(labels, (0, 1), value=arguments.blank)  # [B, S+1]
-    fused = _fused_options(joint, _ENGINES[backend](), memory_budget, negligible)
+    fused = fused_options(joint, _ENGINES[backend](), memory_budget, negligible)
     output = (joint.output.weight, joint.output.bias)
     lengths = (encoder_lengths, target_lengths)
     with torch.autocast(encoder.device.type, enabled=False):
@@ -97,9 +97,10 @@ def fused_full_sum_loss(
         return reduce_path_losses(losses, *reduction)
 
 
-def _fused_options(
+def fused_options(
     joint: JointNetwork, engine: Engine, memory_budget: int | None, negligible: float | None
 ) -> FusedOptions:
+    """What the joint network's mode, dtype and autocast say for the defaults."""
     weight = joint.output.weight
     kind = weight.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

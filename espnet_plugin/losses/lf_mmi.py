@@ -7,14 +7,8 @@ Shapes: B batch, T frames, S labels, V vocabulary with blank, D sizes of encoder
 over all label sequences a' of any length (Yang, Zhou, Schlueter and Ney, "Lattice-free sequence
 discriminative training for phoneme-based neural transducers", arXiv 2212.04325). P(a|x)^k stands
 for the sum over alignments of the product of the arcs' p^k. In the ``monotonic`` topology with a
-prediction network of context 1 and a bigram language model, a state is the last label v alone
-(blank: none yet), and the sum is
-
-    A_0(blank) = 1
-    A_{t+1}(v) = A_t(v) p(blank | t, v)^k + sum_u A_t(u) p(v | t, u)^k P_LM(v | u)^m
-    sum = sum_v A_T(v) P_LM(end | v)^m
-
-where v is a label in the second sum, as nothing leads back to the beginning.
+prediction network of context 1 and a bigram language model, a state is the last label alone, and
+the sum is a recursion over frames (`lattice.label_contexts`; docs/maths.md, section 7).
 
 With k = 1 and m = 0 it is 1, and L is the full-sum loss. No lists and no search: what competes
 with the reference is everything.
@@ -22,28 +16,22 @@ with the reference is everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from espnet_plugin.lattice import lattice_log_prob
 from espnet_plugin.losses import inputs
+from espnet_plugin.losses.engines.engine import torch_engine
+from espnet_plugin.losses.engines.lf_mmi_function import LFMMI, Reference
 from espnet_plugin.losses.full_sum import check_full_sum_inputs
+from espnet_plugin.losses.fused import fused_options
 from espnet_plugin.losses.reduction import check_infeasible, check_reduction, reduce_path_losses
-
-#: Bytes for the scores of one chunk of frames.
-MEMORY_BUDGET = 1 << 28
-_NEVER = -1e30  # in the place of log 0, whose differences are NaN
-
-Joint = Callable[[Tensor, Tensor], Tensor]
+from espnet_plugin.nn import JointNetwork
 
 
 def lf_mmi_loss(
     encoder_out: Tensor,
     context_out: Tensor,
-    joint: Joint,
+    joint: JointNetwork,
     targets: Tensor,
     encoder_lengths: Tensor,
     target_lengths: Tensor,
@@ -54,27 +42,33 @@ def lf_mmi_loss(
     lm_scale: float = 1.0,
     reduction: str = "mean",
     infeasible: str = "inf",
-    memory_budget: int = MEMORY_BUDGET,
+    memory_budget: int | None = None,
+    negligible: float | None = None,
 ) -> Tensor:
     """The loss L of the module's docstring.
+
+    The scores of all arcs, B * T * V * V numbers, are held while it is computed; until the backward
+    pass, those of the contexts that have a share of the probability.
 
     Args:
         encoder_out: [B, T, D_enc].
         context_out: output of the prediction network after each label, [V, D_pred]; in row
             ``blank`` that at the beginning.
-        joint: broadcasts [B, n, 1, D_enc] and [V, D_pred] to logits [B, n, V, V].
+        joint: the joint network; its dropout is applied while it is training.
         targets: labels, [B, S]; padding may hold anything.
         encoder_lengths: frames of each sequence, [B].
         target_lengths: labels of each sequence, [B].
         bigram: log P_LM(w | v), [V, V + 1]: rows v with the beginning in row ``blank``, columns w
-            with the end in the last one; finite (column ``blank`` is not read).
+            with the end in the last one; finite (column ``blank`` is not read). It gets no
+            gradient.
         blank: index of the blank.
         scale: k above.
         lm_scale: m above.
         reduction: ``none`` [B], ``sum``, or ``mean`` over sequences.
         infeasible: what a sequence with more labels than frames gives, see `FullSumArguments`.
-        memory_budget: bytes for the scores of one chunk of frames, which the backward pass
-            computes again.
+        memory_budget: bytes for the temporaries of one chunk, as for `fused_full_sum_loss`.
+        negligible: share of a frame's probability below which a context, V times over, adds nothing
+            to the gradient; the default is the dtype's rounding.
 
     Returns:
         Loss in nats, [B] or scalar; not negative.
@@ -84,105 +78,51 @@ def lf_mmi_loss(
     """
     check_reduction(reduction)
     check_infeasible(infeasible)
-    vocab_size = len(context_out)
-    _check(encoder_out, targets, encoder_lengths, target_lengths, bigram, vocab_size, blank)
     if scale <= 0.0 or lm_scale < 0.0:
         raise ValueError(f"lf_mmi needs scale > 0 and lm_scale >= 0, got {scale=} {lm_scale=}")
-    if len(encoder_out) == 0:
-        return reduce_path_losses(encoder_out.sum((1, 2)), reduction, infeasible)
+    _check(encoder_out, context_out, joint, targets, encoder_lengths, target_lengths, bigram, blank)
     encoder_out = inputs.without_padding(encoder_out, encoder_lengths)
-    labels = inputs.clean_targets(targets, target_lengths, (blank + 1) % vocab_size)
-    history = torch.nn.functional.pad(labels, (1, 0), value=blank)  # [B, S+1]
-    lm = bigram.to(encoder_out) if encoder_out.dtype == torch.float64 else bigram.float()
-    lm = lm_scale * lm.to(encoder_out.device)  # [V, V+1]
-    chunk = _Chunk(joint, history, lm, encoder_lengths, blank, scale)
-    total = lm.new_full((len(encoder_out), vocab_size), _NEVER)
-    total[:, blank] = 0.0  # [B, V] log A_0
-    blanks, moves = [], []
-    frames = _frames_per_chunk(len(encoder_out), vocab_size, lm.element_size(), memory_budget)
-    for start in range(0, encoder_out.shape[1], frames):
-        part = encoder_out[:, start : start + frames]
-        total, blank_arcs, label_arcs = checkpoint(
-            chunk, part, context_out, total, start, use_reentrant=False
+    encoder = joint.project_encoder(encoder_out)  # [B, T, J]
+    contexts = joint.project_prediction(context_out)  # [V, J]
+    if len(encoder) == 0:
+        return reduce_path_losses(encoder.sum((1, 2)), reduction, infeasible)
+    labels = inputs.clean_targets(targets, target_lengths, (blank + 1) % len(contexts))
+    reference = Reference(
+        torch.nn.functional.pad(labels, (1, 0), value=blank),  # [B, S+1]
+        encoder_lengths.to(encoder.device, torch.int64),
+        target_lengths.to(encoder.device, torch.int64),
+        blank,
+    )
+    fused = fused_options(joint, torch_engine(), memory_budget, negligible)
+    output = (joint.output.weight, joint.output.bias)
+    lm = lm_scale * bigram.detach().to(encoder.device)
+    with torch.autocast(encoder.device.type, enabled=False):
+        losses: Tensor = LFMMI.apply(
+            encoder, contexts.expand(len(encoder), -1, -1), *output, reference, lm, scale, fused
         )
-        blanks.append(blank_arcs)
-        moves.append(label_arcs)
-    everything = (total + lm[:, -1]).logsumexp(1)  # [B]
-    arcs = (torch.cat(blanks, 1), torch.cat(moves, 1))  # [B, T, S+1], [B, T, S]
-    reference = lattice_log_prob(*arcs, encoder_lengths, target_lengths)
-    losses = everything - reference - _language_model(history, lm, target_lengths)
-    impossible = torch.isinf(reference.detach())
-    # Not inf - inf of its gradient: the sum over everything is finite, and nothing to learn from.
-    losses = torch.where(impossible, torch.full_like(losses, float("inf")), losses)
-    return reduce_path_losses(losses, reduction, infeasible)
-
-
-class _Chunk:
-    """The recursion over some frames, and the reference's arcs in them."""
-
-    def __init__(
-        self,
-        joint: Joint,
-        history: Tensor,
-        lm: Tensor,
-        lengths: Tensor,
-        blank: int,
-        scale: float,
-    ) -> None:
-        self.joint, self.history, self.lm = joint, history, lm
-        self.lengths, self.blank, self.scale = lengths, blank, scale
-
-    def __call__(
-        self, encoder_out: Tensor, context_out: Tensor, total: Tensor, start: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, n, D], [V, D], log A [B, V] -> log A, and arcs [B, n, S+1] and [B, n, S]."""
-        logits = self.joint(encoder_out[:, :, None], context_out)  # [B, n, V, V]
-        with torch.autocast(logits.device.type, enabled=False):
-            scores = self.scale * logits.to(self.lm.dtype).log_softmax(-1)
-            stay = scores[..., self.blank]  # [B, n, V]
-            move = scores + self.lm[:, :-1]
-            never = torch.arange(move.shape[-1], device=move.device) == self.blank
-            move = move.masked_fill(never, _NEVER)
-            for frame in range(scores.shape[1]):
-                into = (total[:, :, None] + move[:, frame]).logsumexp(1)  # [B, V]
-                after = torch.logaddexp(total + stay[:, frame], into)
-                inside = (start + frame < self.lengths.to(total.device))[:, None]
-                total = torch.where(inside, after, total)
-            return total, *self._reference(scores, stay)
-
-    def _reference(self, scores: Tensor, stay: Tensor) -> tuple[Tensor, Tensor]:
-        batch, frames, size = stay.shape
-        history = self.history
-        blanks = stay.gather(2, history[:, None].expand(batch, frames, -1))
-        arcs = history[:, :-1] * size + history[:, 1:]  # [B, S] of the V * V
-        return blanks, scores.flatten(2).gather(2, arcs[:, None].expand(batch, frames, -1))
-
-
-def _language_model(history: Tensor, lm: Tensor, target_lengths: Tensor) -> Tensor:
-    """lm_scale * log P_LM of the references, ends included, [B]."""
-    steps = lm[history[:, :-1], history[:, 1:]]  # [B, S]
-    positions = torch.arange(steps.shape[1], device=steps.device)
-    lengths = target_lengths.to(steps.device)
-    inside = positions < lengths[:, None]
-    last = history.gather(1, lengths.long()[:, None]).squeeze(1)  # [B]
-    return steps.masked_fill(~inside, 0.0).sum(1) + lm[last, -1]
-
-
-def _frames_per_chunk(batch: int, vocab_size: int, item: int, budget: int) -> int:
-    # logits, log-probabilities, and arcs of a frame
-    return max(1, budget // (4 * batch * vocab_size * vocab_size * item))
+        return reduce_path_losses(losses, reduction, infeasible)
 
 
 def _check(
     encoder_out: Tensor,
+    context_out: Tensor,
+    joint: JointNetwork,
     targets: Tensor,
     lengths: Tensor,
     target_lengths: Tensor,
     bigram: Tensor,
-    vocab_size: int,
     blank: int,
 ) -> None:
     inputs.check_floating("encoder_out", encoder_out, 3)
+    inputs.check_floating("context_out", context_out, 2)
+    inputs.check_same_device(
+        encoder_out=encoder_out, context_out=context_out, joint=joint.output.weight
+    )
+    vocab_size = joint.output.out_features
+    if len(context_out) != vocab_size:
+        raise ValueError(
+            f"context_out has {len(context_out)} rows; the joint network knows {vocab_size} tokens"
+        )
     grid = (encoder_out.shape[1], targets.shape[-1] + 1, vocab_size)
     check_full_sum_inputs(encoder_out, targets, lengths, target_lengths, grid, blank, None)
     if bigram.shape != (vocab_size, vocab_size + 1):

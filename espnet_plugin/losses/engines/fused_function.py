@@ -49,6 +49,13 @@ class FusedOptions:
     negligible: float
     engine: Engine
 
+    def draw_dropout(self, encoder: Tensor, prediction: Tensor) -> DropoutMask | None:
+        """A mask for these inputs [B, T, J] and [B, S+1, J], or None outside training."""
+        if self.dropout == 0.0:
+            return None
+        rows = (encoder[..., 0].numel(), prediction[..., 0].numel())
+        return DropoutMask(self.dropout, *rows, encoder.shape[2], encoder.device)
+
 
 def reachable_cells(
     lengths: Tensor, target_lengths: Tensor, frames: int, width: int, topology: str
@@ -64,16 +71,16 @@ def reachable_cells(
     return cells
 
 
-def _packed_joint(
+def packed_joint(
     tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     dropout: DropoutMask | None,
-    options: FullSumOptions,
+    blank: int,
     fused: FusedOptions,
 ) -> PackedJoint:
     """The joint of (encoder, prediction, weight, bias, labels)."""
     inputs = JointInputs(
         *tensors,
-        blank=options.blank,
+        blank=blank,
         activation=fused.activation,
         dropout=dropout,
         dtype=fused.dtype,
@@ -110,14 +117,10 @@ class FusedFullSum(torch.autograd.Function):
         options: FullSumOptions,
         fused: FusedOptions,
     ) -> Tensor:
-        batch, frames, size = encoder.shape
-        width = prediction.shape[1]
-        dropout = None
-        if fused.dropout > 0.0:
-            rows = (batch * frames, batch * width)
-            dropout = DropoutMask(fused.dropout, *rows, size, encoder.device)
+        frames, width = encoder.shape[1], prediction.shape[1]
+        dropout = fused.draw_dropout(encoder, prediction)
         tensors = (encoder, prediction, weight, bias, labels)
-        joint = _packed_joint(tensors, dropout, options, fused)
+        joint = packed_joint(tensors, dropout, options.blank, fused)
         lengths = lengths.to(encoder.device, torch.int64)  # sums of small integers wrap around
         target_lengths = target_lengths.to(encoder.device, torch.int64)
         cells = reachable_cells(lengths, target_lengths, frames, width, options.topology)
@@ -142,7 +145,7 @@ class FusedFullSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         encoder, prediction, weight, bias, labels, posteriors, target_lengths = ctx.saved_tensors
         tensors = (encoder, prediction, weight, bias, labels)
-        joint = _packed_joint(tensors, ctx.dropout, ctx.options, ctx.fused)
+        joint = packed_joint(tensors, ctx.dropout, ctx.options.blank, ctx.fused)
         floor = ctx.fused.negligible / (target_lengths + 1).to(posteriors.dtype)
         # NaN takes part, so that a broken model gives a NaN gradient, by which ESPnet's Trainer and
         # gradient scalers skip the update, and not one of zero.
@@ -151,10 +154,4 @@ class FusedFullSum(torch.autograd.Function):
         sequence = torch.div(listed, cells[0].numel(), rounding_mode="floor")
         weights = posteriors.view(2, -1)[:, listed] * -grad.to(posteriors.dtype)[sequence]
         grads = joint.gradients(listed, weights[0], weights[1])
-        results = (
-            grads.encoder.view(encoder.shape).to(encoder.dtype),
-            grads.prediction.view(prediction.shape).to(prediction.dtype),
-            grads.weight[: len(weight)].to(weight.dtype),
-            grads.bias[: len(bias)].to(bias.dtype),
-        )
-        return (*results, None, None, None, None, None)
+        return (*grads.like(tensors), None, None, None, None, None)

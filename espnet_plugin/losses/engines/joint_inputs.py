@@ -5,7 +5,7 @@ Shapes: B batch, T frames, S labels, J joint size, V vocabulary with blank.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +84,16 @@ class JointGradients:
             make(inputs.prediction.shape[0] * inputs.prediction.shape[1], size),
             make(*weight.shape),
             make(weight.shape[0]),
+        )
+
+    def like(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """In the shapes and dtypes of what they belong to: encoder, prediction, weight, bias."""
+        encoder, prediction, weight, bias = tensors[:4]
+        return (
+            self.encoder.view(encoder.shape).to(encoder.dtype),
+            self.prediction.view(prediction.shape).to(prediction.dtype),
+            self.weight[: len(weight)].to(weight.dtype),
+            self.bias[: len(bias)].to(bias.dtype),
         )
 
 

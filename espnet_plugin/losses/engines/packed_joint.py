@@ -29,6 +29,8 @@ _BLOCK = 1280  # symbols whose part of the weight's gradient is added to in one 
 
 Work = Callable[[int, slice], None]  # a chunk's number and its part of the list of cells
 MakeWork = Callable[[HiddenLayer, Buffers, Turns], Work]
+# a layer that has just gone forward, its hidden units, its space, the part -> slopes [R, V]
+Slopes = Callable[[HiddenLayer, Tensor, Buffers, slice], Tensor]
 
 
 class PackedJoint:
@@ -138,20 +140,61 @@ class PackedJoint:
         Returns:
             Gradients with respect to the tensors of :class:`JointInputs`.
         """
+
+        def slopes(layer: HiddenLayer, hidden: Tensor, buffers: Buffers, part: slice) -> Tensor:
+            return self.rows.slopes(
+                self._logits(hidden, buffers),
+                layer.labels(part),
+                self.inputs.blank,
+                blank[part],
+                label[part],
+                overwrite=True,
+            )
+
+        return self._backpropagate(cells, slopes)
+
+    def log_probs(self, cells: Tensor, out: Tensor) -> None:
+        """log p of every symbol in the listed cells.
+
+        Args:
+            cells: flat indices in ascending order, [C].
+            out: [B*T*(S+1), V] in the dtype of sums, whose rows of these cells are written.
+        """
+
+        def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
+            def work(number: int, part: slice) -> None:
+                logits = self._logits(layer.forward(part), buffers)[:, : out.shape[1]]
+                out[cells[part]] = logits.to(self.sum_dtype).log_softmax(1)
+
+            return work
+
+        self._run(cells, 0, make_work)
+
+    def gradients_of_slopes(self, cells: Tensor, slopes: Tensor) -> JointGradients:
+        """Gradients of a sum whose gradients with respect to the logits are known.
+
+        Args:
+            cells: flat indices in ascending order, [C].
+            slopes: of their logits, [C, V].
+        """
+
+        def padded(layer: HiddenLayer, hidden: Tensor, buffers: Buffers, part: slice) -> Tensor:
+            out = buffers.get("slopes", len(hidden), self.weight.shape[0], self.weight.dtype)
+            out[:, slopes.shape[1] :] = 0.0
+            out[:, : slopes.shape[1]] = slopes[part]
+            return out
+
+        return self._backpropagate(cells, padded)
+
+    def _backpropagate(self, cells: Tensor, slopes: Slopes) -> JointGradients:
+        """From the slopes of the logits to all gradients, chunk by chunk."""
         grads = JointGradients.zeros(self.inputs, self.weight)
         blocks = self._weight_blocks()
 
         def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
             def work(number: int, part: slice) -> None:
                 hidden = layer.forward(part)
-                slope = self.rows.slopes(
-                    self._logits(hidden, buffers),
-                    layer.labels(part),
-                    self.inputs.blank,
-                    blank[part],
-                    label[part],
-                    overwrite=True,
-                )  # [R, V]
+                slope = slopes(layer, hidden, buffers, part)  # [R, V]
                 for gate, block in enumerate(blocks):
                     with turns.turn(gate, number):
                         _add_outer(grads, block, slope, hidden)
