@@ -1,4 +1,4 @@
-"""benchmarks/streaming.py on a folder of features: whose word ends count, and how late labels are."""
+"""benchmarks/streaming.py on a folder of features: whose word ends count, how late labels are."""
 
 from __future__ import annotations
 
