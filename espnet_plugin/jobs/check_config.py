@@ -32,6 +32,7 @@ def check_stage(name: str, arguments: Sequence[str]) -> bool:
         Task.build_optimizers(args, model)
         for init_param in args.init_param:
             check_initial_parameters(init_param, model)
+        Task.check_stream(args)
     except SystemExit:
         logging.error("stage %s: ESPnet does not accept its options (see above)", name)
         return False

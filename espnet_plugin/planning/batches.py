@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from espnet_plugin.planning.data_size import DataSize
 
@@ -42,14 +43,26 @@ def epoch_batches(data: DataSize, options: Mapping[str, Any], world_size: int = 
     Args:
         world_size: GPUs in all; ESPnet makes no batch with fewer utterances.
     """
-    order = np.argsort(data.lengths, kind="stable")
-    lengths, labels = data.lengths[order].tolist(), data.labels[order].tolist()
-    sizes = _sizes(lengths, labels, data, options, world_size)
-    ends = np.cumsum(sizes)
-    padded = [size * lengths[end - 1] for size, end in zip(sizes, ends, strict=True)]
+    groups = grouped(data, options, world_size)
+    sizes = [len(group) for group in groups]
+    padded = [len(group) * int(data.lengths[group].max()) for group in groups]
     frames = [data.frames(units) for units in padded]
     count = int(options.get("num_iters_per_epoch") or len(sizes))
     return Batches(count, float(np.mean(frames)), max(frames), max(sizes))
+
+
+def grouped(
+    data: DataSize, options: Mapping[str, Any], smallest: int = 1
+) -> list[NDArray[np.int64]]:
+    """Utterances that ESPnet's options put into a batch, by their places in `data`.
+
+    Args:
+        smallest: utterances that a batch has at least.
+    """
+    order = np.argsort(data.lengths, kind="stable")
+    lengths, labels = data.lengths[order].tolist(), data.labels[order].tolist()
+    sizes = _sizes(lengths, labels, data, options, smallest)
+    return np.split(order, np.cumsum(sizes)[:-1])
 
 
 def _sizes(

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 import yaml
 from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_plugin.corpora.strict_parser import StrictParser, make_strict
 from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.data.stream.options import with_epoch
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.models.preprocessor import LexiconPreprocessor
@@ -29,6 +31,7 @@ from espnet_plugin.pipeline.plan.losses import data_names, find_loss, loss_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
 from espnet_plugin.tasks.frame_limit import limited_shapes
+from espnet_plugin.tasks.stream_data import check_stream, stream_iterator
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
 
@@ -75,6 +78,7 @@ class ProgressiveASRTask(ASRTask):
         """
         import_modules(named_imports(cmd), "--imports")
         args: argparse.Namespace = cls.get_parser().parse_args(list(cmd))
+        args.num_iters_per_epoch = with_epoch(vars(args)).get("num_iters_per_epoch")
         return args
 
     @classmethod
@@ -107,7 +111,12 @@ class ProgressiveASRTask(ASRTask):
             help="Ways to train for less, a mapping of names to their options; known: "
             + ", ".join(accelerator_names()),
         )
-
+        parser.add_argument(
+            "--stream",
+            action=NestedDictAction,
+            default={},
+            help="Train on what a running producer writes, a mapping: command, pool, seed, ...",
+        )
         parser.add_argument(
             "--grad_clip_value",
             type=float,
@@ -126,9 +135,28 @@ class ProgressiveASRTask(ASRTask):
     def build_iter_options(cls, args: argparse.Namespace, *others: Any, **kwargs: Any) -> Any:
         """ESPnet's; training samples only what the loss's `max_frames` admits."""
         options = super().build_iter_options(args, *others, **kwargs)
-        if not options.train:
+        if not options.train or getattr(args, "stream", None):
             return options
         return replace(options, shape_files=limited_shapes(args, options.shape_files))
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option: Any, mode: str, kwargs: Any = None
+    ) -> AbsIterFactory:
+        """ESPnet's; a stage with a stream trains on that."""
+        if mode == "train" and getattr(args, "stream", None):
+            return stream_iterator(args, cls.build_iter_options(args, distributed_option, mode))
+        return super().build_iter_factory(args, distributed_option, mode, kwargs)
+
+    @classmethod
+    def check_stream(cls, args: argparse.Namespace) -> None:
+        """Whether the stage can train on its stream, if it has one: its producer is tried.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if args.stream:
+            check_stream(args, cls.build_preprocess_fn(args, train=True))
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:

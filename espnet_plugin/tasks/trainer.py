@@ -16,6 +16,7 @@ from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.clip_report import report_clipping
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
 from espnet_plugin.tasks.schedulers import CurveScheduler
+from espnet_plugin.tasks.stream_iterator import StreamIterFactory
 
 
 def updates_per_epoch(iter_factory: Any, accum_grad: int) -> int:
@@ -95,7 +96,12 @@ class ProgressiveTrainer(KillSafeTrainer):
             # what this machine is worth now, so that budgets compare between machines
             device = "cuda" if options.ngpu > 0 else "cpu"
             write_reference_step(Path(options.output_dir), device)
-        super().run(*args, **kwargs)
+        factory = kwargs["train_iter_factory"]
+        try:
+            super().run(*args, **kwargs)
+        finally:
+            if isinstance(factory, StreamIterFactory):
+                factory.close()
         accelerators = _accelerators(kwargs["model"])
         if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
             private_file.mend_averages(Path(options.output_dir), accelerators)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from espnet_plugin.pipeline.plan.config import load_pipeline_config
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {
-    "char": ["<blank>", "<unk>", "<space>", "A", "B", "<sos/eos>"],
+    "char": ["<blank>", "<unk>", "<space>", *string.ascii_uppercase, "<sos/eos>"],
     "bpe": ["<blank>", "<unk>", "▁A", "▁B", "<sos/eos>"],
     "phn": ["<blank>", "<unk>", "a", "b", "a#", "b#", "<sos/eos>"],
 }
@@ -106,6 +107,8 @@ def test_dry_run(
     recipe.mkdir(parents=True, exist_ok=True)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (recipe / "conf").symlink_to(conf)
+    if (conf.parent / "local").is_dir():
+        (recipe / "local").symlink_to(conf.parent / "local")  # a producer is tried
     monkeypatch.chdir(recipe)
     local = Path("conf") / path.relative_to(conf)
     config = load_pipeline_config(local)

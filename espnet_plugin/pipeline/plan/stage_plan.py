@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from espnet_plugin.data.stream.options import check_stage, with_epoch
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
 from espnet_plugin.pipeline.plan.init_from import PARTS, InitFrom, check_shape, read_init_from
@@ -64,6 +65,10 @@ class TrainStage:
                 f"stage {self.name}: its loss {self.loss} needs an alignment and N-best lists; a "
                 "stage takes one of them"
             )
+        try:
+            check_stage(self.options, self.needs)
+        except ValueError as error:
+            raise ValueError(f"stage {self.name}: {error}") from error
 
     @property
     def needs(self) -> str | None:
@@ -122,8 +127,8 @@ def make_stage(
     loss = section.get("loss", default_loss)
     if loss is None:
         raise ValueError(f"{config.path}: train_stages.{name} has no loss")
-    options = {**espnet_options(section), "loss": loss}
     try:
+        options = with_epoch({**espnet_options(section), "loss": loss})
         return TrainStage(
             name=name,
             loss=str(loss),

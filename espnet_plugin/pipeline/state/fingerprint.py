@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.data.stream.options import IRRELEVANT as IRRELEVANT_OF_STREAM
+
 #: Options that change how fast or how visibly a step runs, but not what it computes.
 IRRELEVANT_OPTIONS = frozenset(
     {
@@ -50,7 +52,10 @@ IRRELEVANT_OPTIONS = frozenset(
 
 def relevant_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """``options`` without those that cannot change a result."""
-    return {k: v for k, v in options.items() if k not in IRRELEVANT_OPTIONS}
+    found = {k: v for k, v in options.items() if k not in IRRELEVANT_OPTIONS}
+    if isinstance(stream := found.get("stream"), Mapping):
+        found["stream"] = {k: v for k, v in stream.items() if k not in IRRELEVANT_OF_STREAM}
+    return found
 
 
 def relevant_arguments(arguments: Sequence[str]) -> list[str]:

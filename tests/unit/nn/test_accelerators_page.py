@@ -13,6 +13,7 @@ import yaml
 from espnet_plugin.nn.accelerators import Progress, accelerator_names
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.scheduler import make_plan
+from tests.unit.data.test_stream_reader import COMMAND
 from tests.unit.models.test_progressive import aligned
 from tests.unit.nn.test_accelerators import task_args
 from tests.unit.nn.test_repa import write
@@ -44,6 +45,29 @@ def test_the_page_shows_every_accelerator() -> None:
     assert built_in <= shown
 
 
+def streamed(args: Any, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A batch of the stream that a snippet asks for, from a producer of features."""
+    from espnet2.train.distributed_utils import DistributedOption
+
+    from espnet_plugin.tasks.progressive import ProgressiveASRTask
+
+    args.stream = {**options["stream"], "command": COMMAND, "pool": 4}
+    args.num_iters_per_epoch = options["num_iters_per_epoch"]
+    args.output_dir, args.token_type, args.use_preprocessor = str(folder), "char", True
+    args.token_list = ["<blank>", "<unk>", *"ABC", "<space>", "<sos/eos>"]
+    ProgressiveASRTask.check_stream(args)
+    factory = ProgressiveASRTask.build_iter_factory(args, DistributedOption(), "train")
+    try:
+        (names, batch), *_ = factory.build_iter(1)
+    finally:
+        factory.close()
+    return {**batch, "utt_id": names}
+
+
+def test_the_page_shows_a_stream() -> None:
+    assert any("stream:" in text for text in SNIPPETS)
+
+
 @pytest.mark.parametrize("text", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
@@ -66,6 +90,8 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
         (optimizer,) = ProgressiveASRTask.build_optimizers(args, model)
         before = {k: v.clone() for k, v in model.state_dict().items()}
         batch = aligned()
+        if options.get("stream"):
+            batch = streamed(args, options, tmp_path)
         if loss != "viterbi":
             batch = {k: v for k, v in batch.items() if not k.startswith("alignment")}
         for number in range(2):

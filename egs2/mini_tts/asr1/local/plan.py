@@ -7,6 +7,7 @@ there are, nor on the order or the processes in which they are made.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +64,42 @@ def check(config: dict[str, Any]) -> None:
 
 def plan(config: dict[str, Any], name: str) -> list[Utterance]:
     """Return the utterances of the set `name` ("train", "dev" or "test")."""
-    grammar = Grammar(config["classes"], [(weight, text) for weight, text in config["patterns"]])
+    grammar = _grammar(config)
     count = config["num_utterances"][name]
-    return [_utterance(config, grammar, name, number) for number in range(1, count + 1)]
+    variants = config["variants"][name]
+    return [
+        _utterance(config, grammar, variants, config["seed"], name, number)
+        for number in range(1, count + 1)
+    ]
 
 
-def _utterance(config: dict[str, Any], grammar: Grammar, name: str, number: int) -> Utterance:
-    rng = random.Random(f"{config['seed']} {name} {number}")
+def stream_utterance(config: dict[str, Any], seed: int, number: int) -> Utterance:
+    """Return utterance `number` (from 0) of an endless training set, in the voices of `train`.
+
+    Args:
+        seed: of the stream; the configuration's own makes other sentences.
+    """
+    return _utterance(config, _grammar(config), config["variants"]["train"], seed, "stream", number)
+
+
+def _grammar(config: dict[str, Any]) -> Grammar:
+    return Grammar(config["classes"], [(weight, text) for weight, text in config["patterns"]])
+
+
+def _utterance(
+    config: dict[str, Any],
+    grammar: Grammar,
+    variants: Sequence[str],
+    seed: int,
+    name: str,
+    number: int,
+) -> Utterance:
+    rng = random.Random(f"{seed} {name} {number}")
 
     def draw(setting: str) -> float:
         return rng.uniform(*config[setting])
 
-    variant, accent = rng.choice(config["variants"][name]), rng.choice(config["accents"])
+    variant, accent = rng.choice(variants), rng.choice(config["accents"])
     words = tuple(grammar.draw(rng))
     delivery = Delivery(
         f"{accent}+{variant}",
