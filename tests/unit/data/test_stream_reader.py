@@ -177,7 +177,7 @@ GOOD = {"command": "say", "pool": 10}
         ({"pool": 10}, "stream.command is missing"),
         ({"command": "say"}, "stream.pool is missing"),
         ("say", "a mapping of command"),
-        ({**GOOD, "proceses": 2}, r"stream.proceses: unknown option.*did you mean processes"),
+        ({**GOOD, "process": 2}, r"stream.process: unknown option.*did you mean processes"),
         ({**GOOD, "pool": 0}, "from 1 up, got 0"),
         ({**GOOD, "pool": 1.5}, "whole number"),
         ({**GOOD, "processes": True}, "whole number"),

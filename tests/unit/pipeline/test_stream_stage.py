@@ -38,8 +38,8 @@ def test_stages_that_need_stored_data_are_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_a_misspelt_option_is_named_with_the_stage(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"align: stream\.comand: unknown.*did you mean command"):
-        plan(tmp_path, align={"loss": "ctc", "stream": {"comand": "say"}})
+    with pytest.raises(ValueError, match=r"align: stream\.commando: unknown.*did you mean command"):
+        plan(tmp_path, align={"loss": "ctc", "stream": {"commando": "say"}})
 
 
 def test_an_epoch_in_bins(tmp_path: Path) -> None:
