@@ -46,15 +46,19 @@ class ModelFrames:
     subsampling: Subsampling | None = None
     centred: bool = False
 
+    def feature_frames(self, length: int) -> int:
+        """T' of `length` samples (or feature frames, without a hop)."""
+        if self.hop is None:
+            return length
+        if self.centred:
+            return max((length + self.hop // 2) // self.hop, 1)
+        return length // self.hop + 1  # it pads by half a window at both ends
+
     def encoder_frames(self, length: int) -> int | None:
         """T of `length` samples (or feature frames, without a hop); None if it is not known."""
         if self.subsampling is None:
             return None
-        frames = length
-        if self.hop is not None and self.centred:
-            frames = max((length + self.hop // 2) // self.hop, 1)
-        elif self.hop is not None:
-            frames = length // self.hop + 1  # it pads by half a window at both ends
+        frames = self.feature_frames(length)
         return max((frames - self.subsampling.offset) // self.subsampling.factor, 0)
 
 

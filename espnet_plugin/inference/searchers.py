@@ -60,6 +60,11 @@ def make_searcher(
         ValueError: options that do not fit together or to the model; files of another vocabulary.
     """
     nbest = nbest or args.nbest
+    if model.criterion.pretrains:
+        raise ValueError(
+            "this model was pretrained on speech alone and recognises nothing yet; take one of a "
+            "later stage"
+        )
     if model.criterion.searches_encoder:
         logging.info("an aligner: greedy search on the encoder's output layer, no language model")
         return _encoder(model)

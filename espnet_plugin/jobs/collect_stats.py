@@ -15,6 +15,7 @@ from espnet_plugin.pipeline.plan.command_line import (
     parse_with_stage_args,
     read_command_line,
 )
+from espnet_plugin.pipeline.plan.pretraining import all_options, options_for
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.steps.statistics import collect_stats
 
@@ -35,7 +36,10 @@ def run(cmd: Sequence[str]) -> None:
     """
     args, stage_args = parse_with_stage_args(get_parser(), cmd)
     config, options = read_command_line(args, stage_args)
-    collect_stats(make_plan(config)[0], options, show, lambda: None)
+    stages = make_plan(config)
+    for own in all_options(stages, options):
+        stage = next(each for each in stages if options_for(each, options) == own)
+        collect_stats(stage, own, show, lambda: None)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

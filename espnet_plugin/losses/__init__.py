@@ -7,6 +7,7 @@ from espnet_plugin.losses.encoder_full_sum import encoder_full_sum_loss
 from espnet_plugin.losses.full_sum import full_sum_loss
 from espnet_plugin.losses.fused import fused_full_sum_loss
 from espnet_plugin.losses.lf_mmi import lf_mmi_loss
+from espnet_plugin.losses.masked import masked_code_loss, masked_feature_loss
 from espnet_plugin.losses.mbr import mbr_loss
 from espnet_plugin.losses.pruned import pruned_restriction, simple_full_sum_loss
 from espnet_plugin.losses.restriction import Restriction, alignment_band
@@ -23,6 +24,8 @@ __all__ = [
     "full_sum_loss",
     "fused_full_sum_loss",
     "lf_mmi_loss",
+    "masked_code_loss",
+    "masked_feature_loss",
     "mbr_loss",
     "pruned_restriction",
     "simple_full_sum_loss",

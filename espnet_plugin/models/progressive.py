@@ -56,6 +56,17 @@ def _check_blank(blank_id: int, symbol: str) -> None:
         )
 
 
+def _gatherable(
+    loss: Tensor, stats: dict[str, Tensor], weight: Tensor
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """As ESPnet gathers them from devices, the loss among the statistics."""
+    stats["loss"] = loss.detach()
+    result: tuple[Tensor, dict[str, Tensor], Tensor] = force_gatherable(
+        (loss, stats, weight.to(loss.device)), loss.device
+    )
+    return result
+
+
 class ProgressiveTransducerModel(ESPnetASRModel):
     """Encoder, prediction network and joint network, with output layers on the encoder.
 
@@ -172,7 +183,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             feats, lengths = self._extract_feats(speech, speech_lengths)
             if self.normalize is not None:
                 feats, lengths = self.normalize(feats, lengths)
-            if self.specaug is not None and self.training:
+            if self.specaug is not None and self.training and not self.criterion.pretrains:
                 feats, lengths = self._augmented(feats, lengths, masks)
         return feats, lengths
 
@@ -254,8 +265,8 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         self,
         speech: Tensor,
         speech_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
+        text: Tensor | None = None,
+        text_lengths: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss, statistics and weight of a batch, as ESPnet's Trainer wants them.
@@ -263,7 +274,7 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         Args:
             speech: [B, samples] or [B, T', F].
             speech_lengths: [B].
-            text: [B, S] labels.
+            text: [B, S] labels; a criterion that pretrains needs none.
             text_lengths: [B].
             kwargs: utt_id; alignment [B, E] (entries, see `nn.alignment`) and alignment_lengths for
                 `viterbi`; nbest, nbest_lm, nbest_risk for `mbr`.
@@ -272,8 +283,12 @@ class ProgressiveTransducerModel(ESPnetASRModel):
             ValueError: naming data that the criterion needs and the batch lacks, or an utterance
                 whose alignment does not fit.
         """
+        utt_ids = list(kwargs.get("utt_id") or map(str, range(len(speech))))
+        if self.criterion.pretrains:
+            return self._pretrain(speech, speech_lengths, utt_ids)
+        if text is None or text_lengths is None:
+            raise ValueError(f"loss {type(self.criterion).__name__} needs text, and there is none")
         text = text[:, : text_lengths.max()].clamp(min=0)
-        utt_ids = list(kwargs.get("utt_id") or map(str, range(len(text))))
         self._check_needs(kwargs)
         feats, feats_lengths = self.features(speech, speech_lengths, not self.masks_windows())
         views = self.criterion.views if self.training else None
@@ -304,11 +319,25 @@ class ProgressiveTransducerModel(ESPnetASRModel):
         loss, stats, weight = self.criterion(self, batch)
         if not self.training and self.error_rates is not None:
             stats.update(self._validation_errors(batch, weight))
-        stats["loss"] = loss.detach()
-        result: tuple[Tensor, dict[str, Tensor], Tensor] = force_gatherable(
-            (loss, stats, weight.to(loss.device)), loss.device
-        )
-        return result
+        return _gatherable(loss, stats, weight)
+
+    def _pretrain(
+        self, speech: Tensor, speech_lengths: Tensor, utt_ids: list[str]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The same of a criterion that learns from speech alone."""
+        feats, lengths = self.features(speech, speech_lengths)
+        feats, data = self.criterion.on_features(feats, lengths, utt_ids, self.training)
+        none = lengths.new_zeros(len(lengths), 0)  # labels [B, 0]
+        encoder = self.encode_features(feats, lengths)
+        batch = Batch(encoder, none, torch.zeros_like(lengths), utt_ids, data=data)
+        return _gatherable(*self.criterion(self, batch))
+
+    def collect_feats(
+        self, speech: Tensor, speech_lengths: Tensor, **others: Any
+    ) -> dict[str, Tensor]:
+        """As ESPnet's, for statistics; without transcripts as well."""
+        feats, lengths = self._extract_feats(speech, speech_lengths)
+        return {"feats": feats, "feats_lengths": lengths}
 
     def _own_data(self, data: dict[str, Any]) -> dict[str, Tensor]:
         """What the criterion needs and none of ours does."""

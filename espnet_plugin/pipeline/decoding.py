@@ -85,15 +85,22 @@ def finished_stages(pipeline: Pipeline, wanted: Sequence[str] | None) -> list[st
     done = [n for n in pipeline.stages if state.step(f"train:{n}").status == "done"]
     if wanted == ["final"]:
         wanted = [list(pipeline.stages)[-1]]
+    silent = [name for name in done if pipeline.stages[name].pretrains]
     for name in wanted or ():
+        if name in silent:
+            raise ValueError(
+                f"{pipeline.exp}: stage {name} learns from speech alone; its model recognises "
+                "nothing"
+            )
         if name not in done:
             raise ValueError(
                 f"{pipeline.exp}: stage {name} has not been trained; trained: "
                 f"{', '.join(done) or 'none'}"
             )
-    if not done:
-        raise ValueError(f"{pipeline.exp}: no stage has been trained yet")
-    chosen = list(wanted) if wanted else done
+    able = [name for name in done if name not in silent]
+    if not able:
+        raise ValueError(f"{pipeline.exp}: no stage that recognises has been trained yet")
+    chosen = list(wanted) if wanted else able
     for name in chosen:
         known = state.step(f"train:{name}").products
         wrong = damage(pipeline.exp / name, (pipeline.stages[name].checkpoint,), known)

@@ -26,6 +26,7 @@ from espnet_plugin.pipeline.plan.inputs import (
     ticket_start,
 )
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.pretraining import all_options
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage, build_steps
 from espnet_plugin.pipeline.state.fingerprint import Inputs
@@ -92,7 +93,7 @@ class Pipeline:
             ValueError: bad input, a stale step, a broken alignment, another runner.
             ChildFailed: a step's process failed.
         """
-        check_inputs(self.options)
+        check_inputs(list(self.stages.values()), self.options)
         check_foreign_checkpoints(self.stages.values(), self.options)
         prints = self.fingerprints()
         with RunLock(self.exp):
@@ -111,7 +112,7 @@ class Pipeline:
 
     def check(self) -> None:
         """Everything that can be checked without training (``--dry_run``)."""
-        check_inputs(self.options)
+        check_inputs(list(self.stages.values()), self.options)
         check_foreign_checkpoints(self.stages.values(), self.options)
         self.fingerprints()
         self._check_configs(None)
@@ -213,8 +214,11 @@ class Pipeline:
 
     def _input_files(self) -> list[Path]:
         """Lists that all steps read, as they have to stay until the last one."""
-        shapes = [path for part in ("train", "valid") for path in self.options.shape_files(part)]
-        return [*self.options.data_files(), *self.options.text_files(), *shapes]
+        files = self.options.text_files()
+        for own in all_options(list(self.stages.values()), self.options):
+            shapes = [path for part in ("train", "valid") for path in own.shape_files(part)]
+            files += [*own.data_files(), *shapes]
+        return files
 
     def products(self, step: Step) -> Sequence[str]:
         """Files without which a finished step cannot be used."""

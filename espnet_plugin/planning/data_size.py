@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from espnet_plugin.data.frame_limit import too_long
+from espnet_plugin.data.frame_limit import too_long, too_short
 from espnet_plugin.data.kaldi_files import read_table
+from espnet_plugin.pipeline.plan.losses import find_loss
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.pretraining import options_for
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 
 FRAMES_PER_SECOND = 100  # feature frames: 10 ms, as Kaldi's and ESPnet's features have them
 SPREAD = (0.2, 1.8)  # assumed utterances last between these multiples of the mean
@@ -56,17 +60,24 @@ class DataSize:
 
 
 def within_limit(data: DataSize, stage: Mapping[str, Any], options: RunOptions) -> DataSize:
-    """The utterances that a stage trains on: its options may leave out the longest.
+    """The utterances that a stage trains on: its options may leave out the longest or shortest.
 
     Raises:
         ValueError: they leave out all.
     """
     lengths = {str(number): int(length) for number, length in enumerate(data.lengths)}
+    pretrains = find_loss(stage.get("loss") or "full_sum").pretrains
     left_out = too_long(lengths, stage, options.feats_type)
+    left_out |= too_short(lengths, stage, options.feats_type, pretrains)
     if not left_out:
         return data
     if len(left_out) == len(lengths):
-        raise ValueError(f"{data.source}: every utterance is longer than loss_conf.max_frames")
+        wrong = (
+            "shorter than loss_conf.mask_frames"
+            if pretrains
+            else "longer than loss_conf.max_frames"
+        )
+        raise ValueError(f"{data.source}: every utterance is {wrong}")
     keep = np.array([key not in left_out for key in lengths])
     return replace(data, lengths=data.lengths[keep], labels=data.labels[keep])
 
@@ -82,10 +93,13 @@ def measured(options: RunOptions, part: str) -> DataSize:
     Raises:
         ValueError: the shape files are missing, malformed, or disagree.
     """
-    speech_file, text_file = options.shape_files(part)
-    speech, text = _shapes(speech_file), _shapes(text_file)
-    if speech.keys() != text.keys():
-        raise ValueError(f"{text_file}: not the utterances of {speech_file}; collect stats again")
+    speech_file, *text_files = options.shape_files(part)
+    speech = _shapes(speech_file)
+    text = {key: [0] for key in speech}  # of what has no transcripts
+    for text_file in text_files:
+        text = _shapes(text_file)
+        if speech.keys() != text.keys():
+            raise ValueError(f"{text_file}: not those of {speech_file}; collect stats again")
     first = next(iter(speech.values()))
     vocabulary = next(iter(text.values()))[1:]
     return DataSize(
@@ -96,6 +110,26 @@ def measured(options: RunOptions, part: str) -> DataSize:
         units_per_second=units_per_second(options),
         source=str(speech_file),
     )
+
+
+def of_stage(stage: TrainStage, data: DataSize, options: RunOptions, part: str) -> DataSize:
+    """What a stage trains or validates on: the pipeline's data, or its own once they are measured.
+
+    Args:
+        data: the pipeline's.
+        part: ``train`` or ``valid``.
+    """
+    if not stage.pretrains:
+        return data
+    own = options_for(stage, options)
+    if part in stage.data and all(path.is_file() for path in own.shape_files(part)):
+        return measured(own, part)
+    if part in stage.data:
+        logging.warning(
+            "stage %s: %s is not measured yet (collect-stats); counted like --train_data",
+            *(stage.name, stage.data[part]),
+        )
+    return replace(data, labels=np.zeros_like(data.labels))
 
 
 def assumed(

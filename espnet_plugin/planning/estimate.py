@@ -11,7 +11,7 @@ from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.pipeline.state.reference_system import REFERENCE_SECONDS
 from espnet_plugin.planning.batches import Batches, epoch_batches
-from espnet_plugin.planning.data_size import FRAMES_PER_SECOND, DataSize, within_limit
+from espnet_plugin.planning.data_size import FRAMES_PER_SECOND, DataSize, of_stage, within_limit
 from espnet_plugin.planning.devices import LAUNCH_SECONDS, DeviceClass, precision
 from espnet_plugin.planning.probe_result import Probe, StageProbe
 
@@ -73,7 +73,8 @@ def estimate_stage(
         ValueError: the budget of the stage cannot be told.
     """
     given = stage_options(stage, options)
-    train = within_limit(train, given, options)
+    train = within_limit(of_stage(stage, train, options, "train"), given, options)
+    valid = of_stage(stage, valid, options, "valid")
     world = max(1, options.ngpu) * options.num_nodes
     epochs: int | None = int(given.get("max_epoch") or _DEFAULT_EPOCHS)
     if stage.budget.max_steps is not None:

@@ -17,7 +17,7 @@ from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.planning.batches import epoch_batches
-from espnet_plugin.planning.data_size import DataSize, within_limit
+from espnet_plugin.planning.data_size import DataSize, of_stage, within_limit
 from espnet_plugin.planning.estimate import stage_options
 from espnet_plugin.planning.probe_result import Probe
 
@@ -95,7 +95,7 @@ def probe_batch(
     """
     world = max(1, options.ngpu) * options.num_nodes
     given = stage_options(stage, options)
-    train = within_limit(train, given, options)
+    train = within_limit(of_stage(stage, train, options, "train"), given, options)
     length = max(1, round(float(train.lengths.mean())))
     each = train.frames(length)
     if options.ngpu:

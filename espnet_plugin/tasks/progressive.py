@@ -90,6 +90,7 @@ class ProgressiveASRTask(ASRTask):
     def main_worker(cls, args: argparse.Namespace) -> None:
         """As ESPnet's. It may run in a new process, one of a GPU, that has imported nothing yet."""
         import_modules(args.imports, "--imports")
+        check_text(args)
         super().main_worker(args)
 
     @classmethod
@@ -126,10 +127,15 @@ class ProgressiveASRTask(ASRTask):
         )
 
     @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Speech; `check_text` looks for transcripts, which some losses need not."""
+        return ("speech",)
+
+    @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         """ESPnet's and what the registered losses need."""
         names: tuple[str, ...] = super().optional_data_names(train, inference)
-        return (*names, *data_names())
+        return tuple(dict.fromkeys(("text", *names, *data_names())))
 
     @classmethod
     def build_iter_options(cls, args: argparse.Namespace, *others: Any, **kwargs: Any) -> Any:
@@ -219,13 +225,29 @@ class ProgressiveASRTask(ASRTask):
             use_amp=bool(args.use_amp),
             utterances=lambda: training_utterances(args),
         )
-        model.accelerators = AttachedAccelerators(options, host)  # type: ignore[assignment]
+        private = getattr(getattr(model, "criterion", None), "private", None)
+        own = {} if private is None else {"loss_head": private}
+        model.accelerators = AttachedAccelerators(options, host, own)  # type: ignore[assignment]
         optimizers: list[torch.optim.Optimizer] = super().build_optimizers(args, model)
         model.accelerators.attach_optimizers(optimizers)  # type: ignore[operator, union-attr]
         value = getattr(args, "grad_clip_value", None)
         if value is not None:
             clip_elements(optimizers, value)
         return optimizers
+
+
+def check_text(args: argparse.Namespace) -> None:
+    """Raises ValueError where a loss needs transcripts and the data of a training have none."""
+    loss = getattr(args, "loss", None) or "full_sum"
+    if find_loss(loss).pretrains:
+        return
+    for part in ("train", "valid"):
+        given = getattr(args, f"{part}_data_path_and_name_and_type")
+        if given and "text" not in [name for _, name, _ in given]:
+            raise ValueError(
+                f"--loss {loss} needs transcripts; give them as "
+                f"--{part}_data_path_and_name_and_type FILE,text,text"
+            )
 
 
 def training_utterances(args: argparse.Namespace) -> list[str]:

@@ -6,13 +6,13 @@ Shape legend: B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_plugin.models.batch import Batch
 
@@ -87,6 +87,9 @@ class Criterion(ABC):
         views: how often a training batch holds each of its utterances, or None for once.
         searches_encoder: True when greedy decoding should read the encoder's output layer
             instead of the joint network, because only that is trained.
+        pretrains: True where it learns from speech alone: batches need no text, the criterion
+            masks the features itself, instead of SpecAugment, and nothing can be recognised after.
+        private: its own parameters, made by `prepare`; trained, and in no file of the model.
 
     Args:
         normalization: what the summed loss is divided by: the number of "sequences" (ESPnet's
@@ -102,6 +105,8 @@ class Criterion(ABC):
     chunking: Chunking | None = None
     views: Views | None = None
     searches_encoder: bool = False
+    pretrains: bool = False
+    private: nn.Module | None = None
 
     def __init__(self, normalization: str = "sequences") -> None:
         if normalization not in NORMALIZATIONS:
@@ -116,6 +121,21 @@ class Criterion(ABC):
         Args:
             model: the model that will be trained; what it cannot be trained with is refused here.
         """
+
+    def on_features(
+        self, features: Tensor, lengths: Tensor, utt_ids: Sequence[str], training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of one that `pretrains`: what the encoder sees, and what it is to guess.
+
+        Args:
+            features: [B, T', F] after normalisation; lengths [B].
+            utt_ids: names; masks of validation depend on them alone.
+            training: False in validation.
+
+        Returns:
+            Features of the same shape, and tensors for `Batch.data`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not pretrain")
 
     @abstractmethod
     def __call__(

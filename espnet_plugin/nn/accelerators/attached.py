@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -21,19 +22,36 @@ class _Batches(Protocol):
     def __len__(self) -> int: ...
 
 
+class PrivatePart(Accelerator):
+    """A module that a stage trains beside its model: not in its files, but in a resume."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.private = module
+
+    def attach(self, host: Host) -> None:
+        """It is part of the model's loss already."""
+
+
 class AttachedAccelerators:
     """Builds and attaches accelerators.
 
     Args:
         options: of the stage, see `build_accelerators`.
         host: what they are attached to.
+        private: modules that the stage itself trains and that no file of the model has, by name.
 
     Raises:
         ValueError: an option is wrong, or an accelerator does not fit the stage.
     """
 
-    def __init__(self, options: Mapping[str, Any], host: Host) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        host: Host,
+        private: Mapping[str, torch.nn.Module] = MappingProxyType({}),
+    ) -> None:
         self._by_name: dict[str, Accelerator] = build_accelerators(options)
+        self._by_name |= {name: PrivatePart(module) for name, module in private.items()}
         # Innermost: what chooses among the rows of a batch gets the terms of the rows it chose.
         self._add_terms(host)
         for name, accelerator in self._by_name.items():

@@ -15,6 +15,7 @@ from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.pipeline.launch.programs import program_module
 from espnet_plugin.pipeline.plan.front_end import check_front_end
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.pretraining import options_for
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS
 from espnet_plugin.pipeline.state.quality import LIMITS
@@ -59,6 +60,8 @@ def stage_config(
     if config.get("batch_type", "folded") == "folded" and "fold_length" not in config:
         speech, text = options.fold_lengths
         config["fold_length"] = [speech * (100 if options.feats_type == "raw" else 1), text]
+    if stage.pretrains and config.get("fold_length"):
+        config["fold_length"] = config["fold_length"][:1]  # of speech; it has no text
     config.update({key: value for key, value in fixed.items() if value is not None})
     return config
 
@@ -98,9 +101,11 @@ def train_command(
     command = [*program(options, "asr_train"), "--config", str(config)]
     command += ["--output_dir", str(folder), "--resume", "true", "--use_preprocessor", "true"]
     command += as_flags(options.text_options)
+    options = options_for(stage, options)
     for part, source in (("train", options.train_data), ("valid", options.valid_data)):
         files = [(source / options.scp, "speech", options.speech_type)]
-        files.append(((labels or source) / "text", "text", "text"))
+        if options.labelled:
+            files.append(((labels or source) / "text", "text", "text"))
         if data is not None and stage.needs == "alignment":
             files.append((data / "alignment", "alignment", "text_int"))
         if data is not None and stage.needs == "nbest" and part == "train":

@@ -35,7 +35,10 @@ TOP_KEYS = (
     "nbest",
 )
 #: Keys of a train stage that the pipeline consumes; everything else is ESPnet's.
-PIPELINE_KEYS = ("init_from", "checkpoint", "max_steps", "hours", "reference_hours", "probe_iters")
+PIPELINE_KEYS = (
+    *("init_from", "checkpoint", "data"),
+    *("max_steps", "hours", "reference_hours", "probe_iters"),
+)
 
 
 class _Loader(yaml.SafeLoader):

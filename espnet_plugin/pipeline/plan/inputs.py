@@ -16,12 +16,15 @@ from espnet_plugin.data.checkpoint_vocabulary import (
 from espnet_plugin.data.kaldi_files import read_table, some
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.packages.sources import find_model
+from espnet_plugin.pipeline.plan.config import read_yaml
 from espnet_plugin.pipeline.plan.init_from import InitFrom, Ticket
+from espnet_plugin.pipeline.plan.losses import find_loss, loss_names
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.pretraining import all_options
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 
 
-def check_inputs(options: RunOptions) -> None:
+def check_inputs(stages: Sequence[TrainStage], options: RunOptions) -> None:
     """Check, before anything is trained, that the data folders and statistics fit together.
 
     Content is `check-data`'s business; this catches what would stop ESPnet in
@@ -30,10 +33,21 @@ def check_inputs(options: RunOptions) -> None:
     Raises:
         ValueError: a file is missing or empty, or two files disagree about the utterances.
     """
+    for own in all_options(stages, options):
+        _check_data(own)
+        _check_feature_size(own, options)
+    for path in options.text_files():
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; make the token list first")
+
+
+def _check_data(options: RunOptions) -> None:
+    """Data folders, and the shapes that statistics found of them."""
     for part, folder in (("train", options.train_data), ("valid", options.valid_data)):
         speech = read_table(folder / options.scp)
-        text = read_table(folder / "text")
-        _same_keys(folder / options.scp, speech, folder / "text", text)
+        if options.labelled:
+            text = read_table(folder / "text")
+            _same_keys(folder / options.scp, speech, folder / "text", text)
         for shape in options.shape_files(part):
             if not shape.is_file():
                 raise ValueError(f"{shape}: no such file; collect the statistics first")
@@ -44,9 +58,19 @@ def check_inputs(options: RunOptions) -> None:
                     f"{shape}: utterances that {folder / options.scp} does not have: {some(lost)}; "
                     "collect the statistics again"
                 )
-    for path in options.text_files():
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; make the token list first")
+
+
+def _check_feature_size(own: RunOptions, options: RunOptions) -> None:
+    """Extracted features have as many numbers a frame in every folder that tells it."""
+    folders = dict.fromkeys((options.train_data, own.train_data, own.valid_data))
+    sizes = {
+        folder / "feats_dim": (folder / "feats_dim").read_text(encoding="utf-8").strip()
+        for folder in folders
+        if options.feats_type == "extracted" and (folder / "feats_dim").is_file()
+    }
+    if len(set(sizes.values())) > 1:
+        told = "; ".join(f"{path}: {size}" for path, size in sizes.items())
+        raise ValueError(f"features of different sizes cannot train one model: {told}")
 
 
 def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions) -> None:
@@ -63,6 +87,7 @@ def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions)
         if init is None or not init.external:
             continue
         checkpoint = initial_model(init)
+        _check_pretrained_start(stage.name, init, checkpoint)
         if init.fits_any_vocabulary or token_list is None:
             if not checkpoint.is_file():
                 raise ValueError(f"{checkpoint}: no such checkpoint to start {stage.name} from")
@@ -72,6 +97,19 @@ def check_foreign_checkpoints(stages: Iterable[TrainStage], options: RunOptions)
             check_checkpoint_vocabulary(checkpoint, tokens)
         else:
             check_extension(checkpoint, tokens, options.text_options.get("token_type"))
+
+
+def _check_pretrained_start(stage: str, init: InitFrom, checkpoint: Path) -> None:
+    """Of a model that learned from speech alone, only the encoder is worth anything."""
+    config = checkpoint.with_name("config.yaml")
+    if init.fits_any_vocabulary or not config.is_file():
+        return
+    loss = read_yaml(config).get("loss")
+    if loss in loss_names() and find_loss(loss).pretrains:
+        raise ValueError(
+            f"{checkpoint}: was pretrained on speech alone (loss {loss}); take its encoder only: "
+            f"init_from of stage {stage} with parts: [encoder]"
+        )
 
 
 def initial_model(init: InitFrom) -> Path:

@@ -28,12 +28,14 @@ class Loss:
         needs: data that a batch must bring besides speech and text.
         option_needs: option of ``loss_conf`` -> data needed as well where it is set.
         searches_encoder: it trains the encoder's output layer alone, not the transducer.
+        pretrains: it trains the encoder alone, and on speech without transcripts.
     """
 
     place: str | type
     needs: tuple[str, ...] = ()
     option_needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     searches_encoder: bool = False
+    pretrains: bool = False
 
     def needs_with(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """All data needed with these options (``loss_conf``)."""
@@ -56,6 +58,8 @@ class Loss:
 
 _HERE = "espnet_plugin.models.criteria"
 BUILT_IN: Mapping[str, Loss] = {
+    "best_rq": Loss(f"{_HERE}.masked:BestRQCriterion", pretrains=True),
+    "masked_spectrogram": Loss(f"{_HERE}.masked:MaskedSpectrogramCriterion", pretrains=True),
     "ctc": Loss(
         f"{_HERE}.ctc:CTCCriterion",
         option_needs={"variants": ("variants",)},
@@ -75,7 +79,7 @@ def register_loss(name: str, criterion: type) -> None:
     Args:
         name: as ESPnet compares names, in lower case.
         criterion: derived from `espnet_plugin.extend.Criterion`; its attributes ``needs``,
-            ``option_needs`` and ``searches_encoder`` tell the pipeline what it needs.
+            ``option_needs``, ``searches_encoder`` and ``pretrains`` tell the pipeline of it.
 
     Raises:
         ValueError: another class has this name, or it is no criterion.
@@ -94,6 +98,7 @@ def register_loss(name: str, criterion: type) -> None:
         needs,
         getattr(criterion, "option_needs", {}),
         getattr(criterion, "searches_encoder", False),
+        getattr(criterion, "pretrains", False),
     )
 
 

@@ -35,6 +35,7 @@ class RunOptions:
         rerun_stale: make stale steps again instead of refusing.
         force_alignment, force_nbest: train on an alignment, or lists, that break their thresholds.
         imports: modules of other packages that every program imports.
+        labelled: whether the data have transcripts; those of a stage that pretrains need none.
     """
 
     exp: Path
@@ -62,6 +63,7 @@ class RunOptions:
     force_alignment: bool = False
     force_nbest: bool = False
     imports: tuple[str, ...] = ()
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         """ESPnet's options are ``file,name,type`` and, of models, ``file:from:to``.
@@ -102,8 +104,10 @@ class RunOptions:
         return self.cuda_cmd if self.cuda_cmd == "local" else f"{self.cuda_cmd} --gpu 1"
 
     def shape_files(self, part: str) -> list[Path]:
-        """Shape files of ``train`` or ``valid``: speech, then text."""
+        """Shape files of ``train`` or ``valid``: speech, then text, if there is any."""
         folder = self.stats_dir / part
+        if not self.labelled:
+            return [folder / "speech_shape"]
         text = folder / f"text_shape.{self.text_options.get('token_type', '')}"
         return [folder / "speech_shape", text if text.is_file() else folder / "text_shape"]
 
@@ -116,8 +120,5 @@ class RunOptions:
 
     def data_files(self) -> list[Path]:
         """Every list that training and jobs read."""
-        return [
-            folder / name
-            for folder in (self.train_data, self.valid_data)
-            for name in (self.scp, "text")
-        ]
+        names = (self.scp, "text") if self.labelled else (self.scp,)
+        return [folder / name for folder in (self.train_data, self.valid_data) for name in names]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from espnet_plugin.packages.imports import import_modules
 from espnet_plugin.pipeline.plan.config import PipelineConfig
+from espnet_plugin.pipeline.plan.pretraining import check_pretraining, encoder_starts
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage, make_stage, validate_plan
 
 
@@ -24,8 +25,9 @@ class StageScheduler(ABC):
         Raises:
             ValueError: a stage's inputs would not exist.
         """
-        stages = tuple(self.stages(config))
+        stages = encoder_starts(tuple(self.stages(config)))
         validate_plan(stages, config)
+        check_pretraining(stages, config.path)
         return stages
 
 
@@ -96,15 +98,21 @@ def _chain(
 
 @register_stage_scheduler("progressive")
 class ProgressiveScheduler(StageScheduler):
-    """align -> viterbi -> full_sum -> mbr, each from the checkpoint of the one before.
+    """pretrain -> align -> viterbi -> full_sum -> mbr, each from the one before.
 
     Args:
-        stages: names and order, default those of the paper that the YAML has. Other names
-            are possible; such a stage must name its ``loss``.
+        stages: names and order, by default those of the paper that the YAML has, and pretrain
+            before them. Other names are possible; such a stage must name its ``loss``.
     """
 
-    ORDER = ("align", "viterbi", "full_sum", "mbr")
-    LOSSES: ClassVar = {"align": "ctc", "viterbi": "viterbi", "full_sum": "full_sum", "mbr": "mbr"}
+    LOSSES: ClassVar = {
+        "pretrain": "best_rq",
+        "align": "ctc",
+        "viterbi": "viterbi",
+        "full_sum": "full_sum",
+        "mbr": "mbr",
+    }
+    ORDER = tuple(LOSSES)
 
     def __init__(self, stages: Sequence[str] | None = None) -> None:
         self.names = None if stages is None else [str(name) for name in stages]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from espnet_plugin.data.stream.options import check_stage, with_epoch
@@ -44,6 +45,7 @@ class TrainStage:
         init_from: parameters to start from; None starts from random ones.
         checkpoint: the file later steps load from this stage's folder.
         budget: how long it trains.
+        data: ``train`` and ``valid`` folders of a stage that pretrains, where it has its own.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TrainStage:
     init_from: InitFrom | None
     checkpoint: str = DEFAULT_CHECKPOINT
     budget: Budget = field(default_factory=Budget)
+    data: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/: \t"):
@@ -79,7 +82,12 @@ class TrainStage:
     @property
     def trains_transducer(self) -> bool:
         """Whether its model can make N-best lists: an aligner trains the encoder alone."""
-        return not find_loss(self.loss).searches_encoder
+        return not (self.pretrains or find_loss(self.loss).searches_encoder)
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether it learns from speech alone, so that its model neither aligns nor recognises."""
+        return find_loss(self.loss).pretrains
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,7 @@ def make_stage(
             options=options,
             init_from=read_init_from(section, previous),
             checkpoint=str(section.get("checkpoint", DEFAULT_CHECKPOINT)),
+            data=_data(section),
             budget=Budget(
                 max_steps=section.get("max_steps"),
                 hours=section.get("hours"),
@@ -144,6 +153,18 @@ def make_stage(
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.path}: train_stages.{name}: {error}") from error
+
+
+def _data(section: Mapping[str, Any]) -> dict[str, Path]:
+    """``data`` of a stage's section: folders that need no transcripts.
+
+    Raises:
+        ValueError: it maps something else.
+    """
+    given = section.get("data") or {}
+    if not isinstance(given, Mapping) or set(given) - {"train", "valid"}:
+        raise ValueError(f"data: maps train and valid to folders of data; got {given!r}")
+    return {name: Path(str(folder)) for name, folder in given.items() if folder}
 
 
 def with_init(config: PipelineConfig, stage: str, source: str, parts: str | None) -> PipelineConfig:
@@ -186,7 +207,8 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
             check_shape(stage.name, init, stage.options, source)
         if _brings_model(stage):
             continue
-        if stage.needs == "alignment" and not before and not config.alignment.get("from_file"):
+        able = any(not s.pretrains for s in stages[:index])
+        if stage.needs == "alignment" and not able and not config.alignment.get("from_file"):
             raise ValueError(
                 f"{config.path}: stage {stage.name} needs an alignment, but no stage before it "
                 "can make one; plan an aligner (loss: ctc) first or set alignment.from_file"
@@ -202,9 +224,11 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
             "go with alignment.from_file"
         )
     for entry in realignments(config.alignment):
-        if entry["after"] not in names:
+        able_after = [stage.name for stage in stages if not stage.pretrains]
+        if entry["after"] not in able_after:
             raise ValueError(
-                f"{config.path}: alignment.realign.after names no planned stage: {entry['after']}"
+                f"{config.path}: alignment.realign.after names no planned stage: {entry['after']}; "
+                f"those that can align are {', '.join(able_after)}"
             )
 
 
@@ -222,7 +246,9 @@ def _data_source(
     """Whose model makes a stage's alignment or N-best lists: (stage before, stage that starts)."""
     if stage.needs == "alignment" and config.alignment.get("from_file"):
         return None, None
-    able = [s for s in before if stage.needs == "alignment" or s.trains_transducer]
+    able = [
+        s for s in before if s.trains_transducer or (stage.needs == "alignment" and not s.pretrains)
+    ]
     return (able[-1].name, None) if able else (None, stage.name)
 
 

@@ -14,6 +14,7 @@ from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import initial_model
 from espnet_plugin.pipeline.plan.list_settings import list_limit
 from espnet_plugin.pipeline.plan.options import RunOptions
+from espnet_plugin.pipeline.plan.pretraining import options_for
 from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
 from espnet_plugin.pipeline.plan.stage_plan import InitFrom, Step, TrainStage
 from espnet_plugin.pipeline.state.fingerprint import (
@@ -51,9 +52,12 @@ def fingerprints(
         if step.kind == "train":
             stage = stages[step.name.removeprefix("train:")]
             settings.update(_train_settings(stage, options))
+            own = options_for(stage, options)
+            if stage.pretrains:
+                files = [*own.data_files(), *options.text_files()]
             if stage.init_from is not None and stage.init_from.external:
                 files.append(initial_model(stage.init_from))
-            files += [*options.shape_files("train"), *options.shape_files("valid")]
+            files += [*own.shape_files("train"), *own.shape_files("valid")]
             files += teacher_files(stage.options)
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:

@@ -50,7 +50,8 @@ def collect_stats(
         lists = Inputs([*options.data_files(), *options.text_files()])
         done.unlink(missing_ok=True)
         _run_parts(config, options, _parts(mark, options), show, tick)
-        _append_vocabulary(options)
+        if options.labelled:
+            _append_vocabulary(options)
         lists.require_unchanged("the collection of statistics")
         write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True
@@ -65,7 +66,7 @@ def _parts(mark: str, options: RunOptions) -> int:
         return int(begun[1])
     for old in logdir.glob("done.*"):
         old.unlink()
-    sizes = (len(read_table(data / "text")) for data in (options.train_data, options.valid_data))
+    sizes = (len(read_table(data / _keys(options))) for data in _folders(options))
     nj = max(1, min(options.nj, *sizes))
     write_atomically(marker, f"{mark} {nj}\n")
     return nj
@@ -74,8 +75,23 @@ def _parts(mark: str, options: RunOptions) -> int:
 def _stats_config(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
     config = stage_config(stage, options, {})
     # Statistics come before normalisation, and before any loss that needs more than the text.
-    config.update({"normalize": None, "normalize_conf": {}, "loss": "ctc", "loss_conf": {}})
+    loss = "ctc" if options.labelled else "best_rq"
+    config.update({"normalize": None, "normalize_conf": {}, "loss": loss, "loss_conf": {}})
     return config
+
+
+def _folders(options: RunOptions) -> tuple[Path, Path]:
+    return options.train_data, options.valid_data
+
+
+def _keys(options: RunOptions) -> str:
+    """The table of a data folder that names its utterances."""
+    return "text" if options.labelled else options.scp
+
+
+def _shape(options: RunOptions) -> str:
+    """A shape file that collecting makes, line by line."""
+    return "text_shape" if options.labelled else "speech_shape"
 
 
 def _fingerprint(config: dict[str, Any], options: RunOptions) -> str:
@@ -101,8 +117,8 @@ def _run_parts(
     path = logdir / "stats.yaml"
     write_atomically(path, yaml.safe_dump(config, sort_keys=False))
     keys = {
-        "train": list(read_table(options.train_data / "text")),
-        "valid": list(read_table(options.valid_data / "text")),
+        part: list(read_table(data / _keys(options)))
+        for part, data in zip(("train", "valid"), _folders(options), strict=True)
     }
     for number in range(1, nj + 1):
         for name, names in keys.items():
@@ -110,7 +126,9 @@ def _run_parts(
             text = "".join(f"{key}\n" for key in part)
             write_atomically(logdir / f"{name}.{number}.scp", text)
     total = sum(len(names) for names in keys.values())
-    files = [logdir / f"stats.{n}" / name / "text_shape" for n in range(1, nj + 1) for name in keys]
+    files = [
+        logdir / f"stats.{n}" / name / _shape(options) for n in range(1, nj + 1) for name in keys
+    ]
     meter = ProgressMeter("statistics", total, files, show)
 
     def on_tick() -> None:
@@ -140,7 +158,8 @@ def _part(options: RunOptions, config: Path, number: int | str) -> JobPart:
         arguments += [f"--{name}", value]
     for name, data in (("train", options.train_data), ("valid", options.valid_data)):
         speech = f"{data / options.scp},speech,{options.speech_type}"
-        for triple in (speech, f"{data / 'text'},text,text"):
+        text = [f"{data / 'text'},text,text"] if options.labelled else []
+        for triple in (speech, *text):
             arguments += [f"--{name}_data_path_and_name_and_type", triple]
         arguments += [f"--{name}_shape_file", str(logdir / f"{name}.{number}.scp")]
     arguments += _front_end_arguments(options)

@@ -74,6 +74,7 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
 
     for name, options in stages(text, tmp_path).items():
         loss = options.get("loss", {"align": "ctc", "viterbi": "viterbi"}.get(name, "full_sum"))
+        torch.manual_seed(0)
         given = {k: options[k] for k in ("accelerators", "optim", "optim_conf") if k in options}
         args = task_args(loss=loss, loss_conf=options.get("loss_conf", {}), **given)
         if "repa" in args.accelerators:
@@ -94,6 +95,10 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
             batch = streamed(args, options, tmp_path)
         if loss != "viterbi":
             batch = {k: v for k, v in batch.items() if not k.startswith("alignment")}
+        if loss == "best_rq":
+            batch = {k: v for k, v in batch.items() if not k.startswith("text")}
+            assert model.criterion.mask_frames == 40  # few of 48 frames can begin a mask
+            model.criterion.mask_prob = 0.9
         for number in range(2):
             model.train()
             model.accelerators.before_batch(Progress(1, number, 2, 1))
