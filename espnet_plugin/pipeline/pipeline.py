@@ -229,13 +229,7 @@ class Pipeline:
         return NBEST
 
     def _make(self, step: Step, state: PipelineState, tick: Callable[[], None]) -> None:
-        model = None
-        if step.stage is not None and step.kind != "train":
-            model = self.exp / step.stage / self.stages[step.stage].checkpoint
-        elif step.start is not None:
-            init = self.stages[step.start].init_from
-            assert init is not None
-            model = initial_model(init)
+        model = self._model(step)
         if step.kind == "alignment":
             make_alignment(step, self.config, self.options, model, tick, self.show)
         elif step.kind == "nbest":
@@ -245,8 +239,23 @@ class Pipeline:
             stage = self.stages[step.folder]
             data = None if step.data_step is None else self.exp / self._folder(step.data_step)
             labels = None if step.labels_step is None else self.exp / self._folder(step.labels_step)
-            run = StageRun(stage, self.options, data, self._init(stage), tick, self.show, labels)
+            aligner = None
+            if stage.options.get("stream") and stage.needs == "alignment":
+                aligner = self._model(next(s for s in self.steps if s.name == step.data_step))
+            run = StageRun(
+                *(stage, self.options, data, self._init(stage), tick, self.show, labels, aligner),
+                prior_scale=float(self.config.alignment.get("prior_scale", 0)),
+            )
             train(run, state.step(step.name), state.save)
+
+    def _model(self, step: Step) -> Path | None:
+        """The model that a job works with."""
+        if step.kind == "train":
+            return None
+        if step.stage is not None:
+            return self.exp / step.stage / self.stages[step.stage].checkpoint
+        init = None if step.start is None else self.stages[step.start].init_from
+        return None if init is None else initial_model(init)
 
     def _folder(self, name: str) -> str:
         return next(step.folder for step in self.steps if step.name == name)

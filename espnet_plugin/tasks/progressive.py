@@ -151,7 +151,9 @@ class ProgressiveASRTask(ASRTask):
     ) -> AbsIterFactory:
         """ESPnet's; a stage with a stream trains on that."""
         if mode == "train" and getattr(args, "stream", None):
-            return stream_iterator(args, cls.build_iter_options(args, distributed_option, mode))
+            return stream_iterator(
+                cls, args, cls.build_iter_options(args, distributed_option, mode)
+            )
         return super().build_iter_factory(args, distributed_option, mode, kwargs)
 
     @classmethod

@@ -16,6 +16,7 @@ from espnet_plugin.data.stream.records import Record
 from espnet_plugin.pipeline.plan.losses import JOB_DATA, find_loss
 from espnet_plugin.planning.batches import grouped
 from espnet_plugin.planning.data_size import DataSize
+from espnet_plugin.tasks.stream_align import load_aligner
 from espnet_plugin.tasks.stream_iterator import (
     Process,
     StreamIterFactory,
@@ -94,22 +95,22 @@ def check_stream(args: argparse.Namespace, preprocess: Any) -> None:
     Raises:
         ValueError: it cannot.
     """
-    needs = find_loss(args.loss).needs_with(args.loss_conf or {})
-    check_stage(vars(args), next((name for name in JOB_DATA if name in needs), None))
+    check_stage(vars(args), _job_data(args))
     options = read_options(args.stream)
     if options is not None:
         seed = stream_seed(args, options)
         Preparation(args, preprocess, seed)(try_producer(options, seed))
 
 
-def stream_iterator(args: argparse.Namespace, iter_options: Any) -> StreamIterFactory:
+def stream_iterator(task: Any, args: argparse.Namespace, iter_options: Any) -> StreamIterFactory:
     """The iterator of a stage with a stream.
 
     Args:
+        task: ours, which builds an aligner where the loss needs one.
         iter_options: ESPnet's, of the training part.
 
     Raises:
-        ValueError: it is not known how long an epoch is.
+        ValueError: it is not known how long an epoch is, or what aligns the stream.
     """
     options = read_options(args.stream)
     assert options is not None
@@ -128,11 +129,29 @@ def stream_iterator(args: argparse.Namespace, iter_options: Any) -> StreamIterFa
         seed,
         Preparation(args, iter_options.preprocess_fn, seed),
         Grouping(args, iter_options, process.world),
-        iter_options.collate_fn,
+        _collation(task, args, options, iter_options.collate_fn),
         iter_options.num_iters_per_epoch,
         Path(args.output_dir),
         process,
     )
+
+
+def _collation(task: Any, args: argparse.Namespace, options: StreamOptions, collate: Any) -> Any:
+    """ESPnet's collation, with an alignment where the loss needs one."""
+    if _job_data(args) != "alignment":
+        return collate
+    if options.align is None:
+        raise ValueError(
+            f"stream: loss {args.loss} needs an alignment; give stream.align: {{model: FILE}}, an "
+            "aligner's parameters"
+        )
+    return load_aligner(task, options.align, collate, "cuda" if args.ngpu > 0 else "cpu")
+
+
+def _job_data(args: argparse.Namespace) -> str | None:
+    """ "alignment" or "nbest", if the loss needs one."""
+    needs = find_loss(args.loss).needs_with(args.loss_conf or {})
+    return next((name for name in JOB_DATA if name in needs), None)
 
 
 class Grouping:

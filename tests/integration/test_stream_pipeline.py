@@ -34,12 +34,14 @@ def write_pipeline(root: Path) -> None:
     }
     stages = {
         "align": {"loss": "ctc"},
+        "viterbi": {"max_epoch": 1, "stream": {"seed": 6}},
         "full_sum": {"loss": "full_sum", "max_epoch": 1, "stream": {"seed": 7, "processes": 2}},
     }
     pipeline = {
         "base": base,
         "stage_scheduler_conf": {"stages": list(stages)},
         "train_stages": stages,
+        "alignment": {"prior_scale": 0.3},
     }
     (root / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
 
@@ -72,7 +74,7 @@ def test_a_dead_producer_and_a_kill_change_nothing(tmp_path: Path, preloaded_pyt
     assert start(tmp_path, "broken", preloaded_python).wait() == 0, log_of(tmp_path, "broken")
 
     whole, other = tmp_path / "exp/whole", tmp_path / "exp/broken"
-    for stage in ("align", "full_sum"):
+    for stage in ("align", "viterbi", "full_sum"):
         for name in ("checkpoint.pth", "valid.loss.ave.pth"):
             one, two = (torch.load(exp / stage / name, weights_only=True) for exp in (whole, other))
             assert_same(one.get("model", one), two.get("model", two))

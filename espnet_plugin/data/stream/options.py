@@ -14,6 +14,25 @@ IRRELEVANT = frozenset({"processes", "timeout"})
 
 
 @dataclass(frozen=True)
+class AlignOptions:
+    """What aligns a stream as it arrives; the pipeline fills this in.
+
+    Attributes:
+        model: parameters of an aligner, beside its config.yaml.
+        prior: file with the log prior of its labels, one number a line.
+        prior_scale: posteriors are divided by the prior to this power.
+    """
+
+    model: str
+    prior: str | None = None
+    prior_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.prior_scale and self.prior is None:
+            raise ValueError(f"stream.align: prior_scale {self.prior_scale} needs prior, a file")
+
+
+@dataclass(frozen=True)
 class StreamOptions:
     """A stage's producer.
 
@@ -27,6 +46,7 @@ class StreamOptions:
         replays: whether the producer knows these arguments, and says the same again for the same.
         epoch_bins: length of an epoch in the unit of ``batch_bins``, instead of
             ``num_iters_per_epoch``.
+        align: for a loss that needs an alignment.
     """
 
     command: str
@@ -36,6 +56,7 @@ class StreamOptions:
     timeout: float = 300.0
     replays: bool = True
     epoch_bins: int | None = None
+    align: AlignOptions | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.command, str) or not self.command.strip():
@@ -66,25 +87,37 @@ def read_options(given: Any) -> StreamOptions | None:
     """
     if not given:
         return None
-    known = [field.name for field in fields(StreamOptions)]
+    options = _known(given, StreamOptions, "stream", ("command", "pool"))
+    if options.get("align") is not None:
+        align = _known(options["align"], AlignOptions, "stream.align", ("model",))
+        options["align"] = AlignOptions(**align)
+    return StreamOptions(**options)
+
+
+def _known(given: Any, kind: type, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    """A mapping with the fields of a class, and values of the needed ones."""
+    known = [field.name for field in fields(kind)]
     if not isinstance(given, Mapping):
-        raise ValueError(f"stream: a mapping of {', '.join(known)}, got {given!r}")
+        raise ValueError(f"{where}: a mapping of {', '.join(known)}, got {given!r}")
     for key in given:
         if key not in known:
             hint = nearest(str(key), known)
-            raise ValueError(f"stream.{key}: unknown option{hint}; known: {', '.join(known)}")
-    for key in ("command", "pool"):
+            raise ValueError(f"{where}.{key}: unknown option{hint}; known: {', '.join(known)}")
+    for key in needed:
         if given.get(key) is None:
-            raise ValueError(f"stream.{key} is missing")
-    return StreamOptions(**given)
+            raise ValueError(f"{where}.{key} is missing")
+    return dict(given)
 
 
-def check_stage(options: Mapping[str, Any], needs: str | None) -> None:
+def check_stage(
+    options: Mapping[str, Any], needs: str | None, alignment: Mapping[str, Any] | None = None
+) -> None:
     """Whether a stage can train on its stream, if it has one.
 
     Args:
         options: of the stage.
         needs: "alignment" or "nbest", if its loss needs one.
+        alignment: the pipeline's section, which aligns what arrives as it does stored data.
 
     Raises:
         ValueError: it cannot.
@@ -92,10 +125,18 @@ def check_stage(options: Mapping[str, Any], needs: str | None) -> None:
     if read_options(options.get("stream")) is None:
         return
     off = "set stream: null in this stage, which then trains on the stored data"
-    if needs is not None:
+    if needs == "nbest":
         raise ValueError(
-            f"stream brings speech and text, but loss {options.get('loss')} needs an alignment or "
-            f"N-best lists ({needs}), which are made of stored data; {off}"
+            f"stream brings speech and text, but loss {options.get('loss')} needs N-best lists, "
+            f"which are made of stored data; {off}"
+        )
+    given = alignment or {}
+    other = [key for key in ("from_file", "variants", "realign") if given.get(key)]
+    other += ["source"] if given.get("source", "encoder") != "encoder" else []
+    if needs == "alignment" and other:
+        raise ValueError(
+            f"alignment.{other[0]} is for stored data; an encoder's posteriors alone align what "
+            f"arrives; {off}"
         )
     accelerators = options.get("accelerators") or {}
     if "repa" in {name for name, on in accelerators.items() if on is not None}:

@@ -194,6 +194,10 @@ def validate_plan(stages: Sequence[TrainStage], config: PipelineConfig) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"{config.path}: a stage is planned twice: {', '.join(names)}")
     for index, stage in enumerate(stages):
+        try:
+            check_stage(stage.options, stage.needs, config.alignment)
+        except ValueError as error:
+            raise ValueError(f"{config.path}: stage {stage.name}: {error}") from error
         before = names[:index]
         init = stage.init_from
         if init is not None and init.stage is not None and init.stage not in before:

@@ -45,6 +45,8 @@ class StageRun:
         tick: called a few times a second.
         show: takes console lines.
         labels: folder of the alignment that chose the pronunciations, or None.
+        aligner: the model that aligned the data, for what a stream brings, or None.
+        prior_scale: with which the label prior in `data` divided its posteriors.
     """
 
     stage: TrainStage
@@ -54,6 +56,8 @@ class StageRun:
     tick: Callable[[], None]
     show: Callable[[str], None]
     labels: Path | None = None
+    aligner: Path | None = None
+    prior_scale: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -133,7 +137,13 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
 
 
 def _command(run: StageRun, config: Path, folder: Path) -> list[str]:
-    return train_command(run.stage, run.options, config, folder, run.data, run.init, run.labels)
+    command = train_command(run.stage, run.options, config, folder, run.data, run.init, run.labels)
+    if run.aligner is None or run.data is None:
+        return command
+    align: dict[str, Any] = {"model": run.aligner}
+    if run.prior_scale:
+        align |= {"prior": run.data / "prior", "prior_scale": run.prior_scale}
+    return [*command, *(t for k, v in align.items() for t in ("--stream", f"align.{k}={v}"))]
 
 
 def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None]) -> None:

@@ -186,6 +186,9 @@ GOOD = {"command": "say", "pool": 10}
         ({**GOOD, "command": " "}, "a line for bash"),
         ({**GOOD, "replays": "no"}, "true or false"),
         ({**GOOD, "replays": False, "processes": 2}, "cannot be shared"),
+        ({**GOOD, "align": "model.pth"}, r"stream\.align: a mapping of model"),
+        ({**GOOD, "align": {"prior": "p"}}, r"stream\.align\.model is missing"),
+        ({**GOOD, "align": {"model": "m", "prior_scale": 0.3}}, "needs prior, a file"),
     ],
 )
 def test_wrong_options_are_named(given: Any, message: str) -> None:
@@ -196,7 +199,6 @@ def test_wrong_options_are_named(given: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "needs", "message"),
     [
-        ({"loss": "viterbi"}, "alignment", r"loss viterbi needs .*stream: null"),
         ({"loss": "mbr"}, "nbest", r"loss mbr needs .*stream: null"),
         ({"loss": "ctc", "accelerators": {"repa": {}}}, None, "accelerators.repa"),
         ({"loss": "ctc", "multiple_iterator": True}, None, "multiple_iterator"),
