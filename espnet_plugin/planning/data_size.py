@@ -99,7 +99,8 @@ def measured(options: RunOptions, part: str) -> DataSize:
     for text_file in text_files:
         text = _shapes(text_file)
         if speech.keys() != text.keys():
-            raise ValueError(f"{text_file}: not those of {speech_file}; collect stats again")
+            lacking = f"not the utterances of {speech_file}"
+            raise ValueError(f"{text_file}: {lacking}; collect stats again")
     first = next(iter(speech.values()))
     vocabulary = next(iter(text.values()))[1:]
     return DataSize(

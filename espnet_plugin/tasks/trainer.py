@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
 from espnet_plugin.corpora.faults import saving
@@ -134,6 +135,10 @@ class ProgressiveTrainer(KillSafeTrainer):
 
             kwargs["iterator"] = AnnouncedBatches(batches, accelerators, place, reporter.register)
         result: bool = super().train_one_epoch(*args, **kwargs)
+        losses = kwargs["reporter"].stats.get("loss")
+        if accelerators and losses:
+            fraction = kwargs["reporter"].epoch / kwargs["options"].max_epoch
+            accelerators.after_epoch(float(aggregate(losses)), fraction)
         if kwargs["distributed_option"].dist_rank in (None, 0):
             report_clipping(kwargs["reporter"], kwargs["options"].grad_clip)
         return result

@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PAIRS = [("layer_drop", "rep_conv"), ("precision", "rep_conv", "selective", "sparse")]
 CASES = [*((name,) for name in OPTIONS), *PAIRS]
 OPTIONS["precision"] = {"until": 0.5}
+#: One more setting of an accelerator, which moves to other bits after the second epoch.
+BITS = {"fake_bits": [4, 8], "grad_bits": [6, 8], "threshold": 9.0, "window": 2}
 
 
 class Killed(BaseException):
@@ -145,6 +147,27 @@ def test_files_are_the_plain_models_and_training_changed_it(
     found = torch.load(undisturbed(names) / "valid.loss.ave.pth", weights_only=True)
     assert {k: v.shape for k, v in plain.items()} == {k: v.shape for k, v in found.items()}
     assert any(not torch.equal(value, found[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("moment", [in_the_middle, while_saving])
+def test_a_schedule_of_bits_is_resumed_to_the_bit(
+    moment: Callable[[pytest.MonkeyPatch], Callable[[], int]], corpus: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "whole" / "exp", tmp_path / "other" / "exp"]
+    for folder in folders:
+        folder.parent.mkdir()
+    train(corpus, folders[0], {"precision": BITS})
+    with pytest.MonkeyPatch.context() as patch:
+        moment(patch)
+        with pytest.raises(Killed):
+            train(corpus, folders[1], {"precision": BITS})
+    train(corpus, folders[1], {"precision": BITS})
+    private = [private_file.read(folder) for folder in folders]
+    assert [private[0][epoch]["precision"]["moves"] for epoch in (2, 3)] == [1, 1]
+    assert_same(*private)
+    one, two = (torch.load(f / "checkpoint.pth", weights_only=True) for f in folders)
+    assert_same(one["model"], two["model"])
+    assert_same(one["optimizers"], two["optimizers"])
 
 
 def test_private_state_of_another_epoch_is_refused(

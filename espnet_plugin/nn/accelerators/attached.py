@@ -115,6 +115,11 @@ class AttachedAccelerators:
         for accelerator in self._by_name.values():
             accelerator.before_batch(progress)
 
+    def after_epoch(self, loss: float, fraction: float) -> None:
+        """Tell all of them."""
+        for accelerator in self._by_name.values():
+            accelerator.after_epoch(loss, fraction)
+
     def strength(self) -> dict[str, float]:
         """All settings of the current batch, `<accelerator>_<name>`."""
         return {

@@ -88,6 +88,14 @@ class Accelerator(ABC):
     def before_batch(self, progress: Progress) -> None:  # noqa: B027  (nothing, by default)
         """Called before every training batch, with its place in the stage."""
 
+    def after_epoch(self, loss: float, fraction: float) -> None:  # noqa: B027
+        """Called after an epoch's training, before its state is saved.
+
+        Args:
+            loss: mean training loss of the epoch, the same in all processes.
+            fraction: of the stage that is done.
+        """
+
     def attach_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:  # noqa: B027
         """Called once, after `attach`, with the optimizers of the model's parameters."""
 

@@ -60,7 +60,7 @@ def attached(model, options, loss="full_sum", **host):
         ({"layer_drop": {"theta": 0.0}}, "above 0"),
         ({"layer_drop": {"first": 2}}, "first is 0 or 1"),
         ({"layer_drop": 0.5}, "must be a mapping"),
-        ({"precision": {"autocast": "float8"}}, "must be one of"),
+        ({"precision": {"autocast": "float16"}}, "must be one of"),
         ({"precision": {"until": 1.5}}, "share of the stage"),
     ],
 )
