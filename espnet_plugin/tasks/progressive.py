@@ -27,10 +27,12 @@ from espnet_plugin.models.progressive import ProgressiveTransducerModel
 from espnet_plugin.models.views import check_views
 from espnet_plugin.nn.accelerators import AttachedAccelerators, Host, accelerator_names
 from espnet_plugin.packages.imports import import_modules, module_names
+from espnet_plugin.packages.sources import find_model
 from espnet_plugin.pipeline.plan.losses import data_names, find_loss, loss_names
 from espnet_plugin.tasks import registry
 from espnet_plugin.tasks.clip_elements import clip_elements
 from espnet_plugin.tasks.frame_limit import limited_shapes
+from espnet_plugin.tasks.model_fit import build_fitting_model
 from espnet_plugin.tasks.stream_data import check_stream, stream_iterator
 from espnet_plugin.tasks.trainer import ProgressiveTrainer
 
@@ -226,6 +228,7 @@ class ProgressiveASRTask(ASRTask):
             seed=args.seed,
             use_amp=bool(args.use_amp),
             utterances=lambda: training_utterances(args),
+            load_model=load_trained,
         )
         private = getattr(getattr(model, "criterion", None), "private", None)
         own = {} if private is None else {"loss_head": private}
@@ -236,6 +239,20 @@ class ProgressiveASRTask(ASRTask):
         if value is not None:
             clip_elements(optimizers, value)
         return optimizers
+
+
+def load_trained(source: str) -> torch.nn.Module:
+    """The model of a package, an experiment or a model file, on the CPU.
+
+    Raises:
+        ValueError: there is none, or its parts do not belong together.
+    """
+    found = find_model(source)
+    paths = (found.train_config, found.model_file)
+    with torch.random.fork_rng(devices=[]):  # the numbers of who asks stay as they are
+        model, _ = build_fitting_model(ProgressiveASRTask, *paths, "cpu")
+    trained: torch.nn.Module = model
+    return trained
 
 
 def check_text(args: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ Writes a data folder and a pipeline YAML, both to be looked at and changed, and 
 Then train as ever: `./run.sh --train_set train_june --asr_config conf/train_june.yaml`. The model's
 batch-norm and feature statistics stay; its rate begins low, rises to where the model's last stage
 ended, and falls. Labels that the model does not know are added (`init_from.vocabulary: extend`).
+`--distill 0.5` keeps what it says close to what it said. After training, `interpolate` gives a
+model between the old and the new one.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--new_data", type=Path, required=True, help="Kaldi-style data folder")
     parser.add_argument("--old_data", type=Path, required=True, help="what the model learned from")
     parser.add_argument("--replay", type=float, default=0.1, help="share of the old data (0.1)")
+    parser.add_argument(
+        "--distill", type=float, default=0.0, help="weight of keeping to what the model says (0)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of old utterances (0)")
     parser.add_argument("--max_epoch", type=int, default=5, help="of the new training (5)")
     parser.add_argument("--output_data", type=Path, required=True, help="data folder to write")
@@ -66,7 +71,9 @@ def ended_at(config: Mapping[str, Any]) -> float:
     return float(peak) / 10
 
 
-def pipeline_of(model: str, config: Mapping[str, Any], max_epoch: int) -> dict[str, Any]:
+def pipeline_of(
+    model: str, config: Mapping[str, Any], max_epoch: int, distill: float = 0.0
+) -> dict[str, Any]:
     """The pipeline that goes on with a model of this configuration."""
     rate = ended_at(config)
     base = {key: config[key] for key in KEPT if config.get(key) is not None}
@@ -76,6 +83,7 @@ def pipeline_of(model: str, config: Mapping[str, Any], max_epoch: int) -> dict[s
         "loss": "full_sum",
         **({"loss_conf": config["loss_conf"]} if kept and config.get("loss_conf") else {}),
         "init_from": {"model": model, "vocabulary": "extend"},
+        **({"accelerators": {"distill": {"model": model, "weight": distill}}} if distill else {}),
         "max_epoch": max_epoch,
         "scheduler": "onecyclelinear",
         "scheduler_conf": {"peak_lr": rate, "initial_lr": rate / 10, "final_lr": rate / 10},
@@ -92,11 +100,14 @@ def work(args: argparse.Namespace) -> None:
     found = find_model(args.model)
     if args.max_epoch < 1:
         raise ValueError(f"--max_epoch {args.max_epoch}: must be at least 1")
+    if args.distill < 0:
+        raise ValueError(f"--distill {args.distill}: must not be negative")
     place = args.model
     if Path(place).exists():
         place = str(Path(place).resolve())
     try:
-        pipeline = pipeline_of(place, read_yaml(found.train_config), args.max_epoch)
+        config = read_yaml(found.train_config)
+        pipeline = pipeline_of(place, config, args.max_epoch, args.distill)
     except ValueError as error:
         raise ValueError(f"{found.train_config}: {error}") from error
     counts = write_replayed(args.new_data, args.old_data, args.replay, args.seed, args.output_data)

@@ -23,6 +23,7 @@ class Host:
         seed: of the stage.
         use_amp: whether ESPnet's own mixed precision is on.
         utterances: gives the ids of the training data; none of a probe with made-up batches.
+        load_model: gives the trained model at a place; None where nobody can.
     """
 
     model: nn.Module
@@ -31,6 +32,7 @@ class Host:
     seed: int
     use_amp: bool = False
     utterances: Callable[[], Iterable[str]] = tuple
+    load_model: Callable[[str], nn.Module] | None = None
 
 
 @dataclass(frozen=True)

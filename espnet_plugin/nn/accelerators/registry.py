@@ -8,6 +8,7 @@ from typing import Any
 
 from espnet_plugin.corpora.strict_parser import nearest
 from espnet_plugin.nn.accelerators.base import Accelerator
+from espnet_plugin.nn.accelerators.distill import Distill
 from espnet_plugin.nn.accelerators.ema import MovingAverage
 from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
 from espnet_plugin.nn.accelerators.layer_drop import LayerDrop
@@ -19,6 +20,7 @@ from espnet_plugin.nn.accelerators.slim import Slim
 from espnet_plugin.nn.accelerators.sparse import Sparse
 
 _classes: dict[str, type[Accelerator]] = {
+    "distill": Distill,
     "ema": MovingAverage,
     "fast_dropout": FastDropout,
     "layer_drop": LayerDrop,

@@ -9,6 +9,7 @@ from typing import Any
 
 from espnet_plugin import __version__
 from espnet_plugin.data.lm_spec import named_files
+from espnet_plugin.packages.sources import find_model
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import initial_model
@@ -119,9 +120,13 @@ def display_status(
 
 
 def teacher_files(options: Mapping[str, Any]) -> list[Path]:
-    """What a teacher has written for a stage (`accelerators.repa`)."""
-    repa = (options.get("accelerators") or {}).get("repa") or {}
-    return [Path(repa["codes"]) / name for name in ("codes", "codes.json")] if repa else []
+    """What a teacher has written for a stage (`accelerators.repa`), or is (`distill`)."""
+    accelerators = options.get("accelerators") or {}
+    repa, distill = (accelerators.get(name) or {} for name in ("repa", "distill"))
+    files = [Path(repa["codes"]) / name for name in ("codes", "codes.json")] if repa else []
+    if distill.get("model"):
+        files.append(find_model(str(distill["model"])).model_file)
+    return files
 
 
 def _budget(budget: Budget) -> list[float | None]:

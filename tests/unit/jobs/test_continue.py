@@ -15,7 +15,9 @@ from espnet_plugin.data.replay import is_replayed
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.inputs import extended_start
 from espnet_plugin.pipeline.plan.scheduler import make_plan
+from espnet_plugin.pipeline.state.freshness import teacher_files
 
+INTERPOLATE = importlib.import_module("espnet_plugin.jobs.reuse.interpolate")
 CONTINUE = importlib.import_module("espnet_plugin.jobs.reuse.continue")
 TOKENS = ["<blank>", "a", "b", "<sos/eos>"]
 CONFIG = {
@@ -86,6 +88,67 @@ def test_data_and_pipeline(arguments: list[str], tmp_path: Path) -> None:
     assert options["model_conf"] == {"topology": "monotonic", "freeze_batch_norm": True}
     assert options["loss_conf"] == {"encoder_scale": 0.1} and "token_list" not in options
     assert options["scheduler_conf"]["peak_lr"] == 5e-5
+
+
+def test_distillation_is_an_option_of_the_stage(arguments: list[str], tmp_path: Path) -> None:
+    assert CONTINUE.main([*arguments, "--distill", "0.25"]) == 0
+    (stage,) = make_plan(load_pipeline_config(tmp_path / "train.yaml"))
+    assert stage.init_from is not None
+    expected = {"distill": {"model": stage.init_from.model, "weight": 0.25}}
+    assert stage.options["accelerators"] == expected
+    assert teacher_files(stage.options) == [tmp_path / "model/valid.pth"]
+    assert CONTINUE.main([*arguments, "--distill", "-1"]) == 2
+
+
+def write_states(folder: Path, tokens: list[str], value: float, **more: Any) -> str:
+    """A model file of a few parameters; returns its name."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "token_list": tokens}))
+    states = {
+        "encoder.weight": torch.full((2, 3), value),
+        "encoder.norm.num_batches_tracked": torch.tensor(int(value)),
+        "ctc.ctc_lo.bias": value + torch.arange(float(len(tokens))),
+        **more,
+    }
+    torch.save(states, folder / "model.pth")
+    return str(folder / "model.pth")
+
+
+def test_a_model_between_two(tmp_path: Path) -> None:
+    old = write_states(tmp_path / "old", TOKENS, 1.0)
+    new = write_states(tmp_path / "new", ["<blank>", "a", "x", "b", "<sos/eos>"], 5.0)
+    given = ["--old", old, "--new", new, "--output_dir", str(tmp_path / "between")]
+    assert INTERPOLATE.main([*given, "--share", "0.25"]) == 0
+    found = torch.load(tmp_path / "between/model.pth", weights_only=True)
+    assert found["encoder.weight"].tolist() == [[2.0] * 3] * 2
+    assert int(found["encoder.norm.num_batches_tracked"]) == 5
+    # the old model's biases are 1, 2, 3, 4, and of the new label the smallest of a and b
+    expected = [0.75 * a + 0.25 * b for a, b in zip([1, 2, 2, 3, 4], [5, 6, 7, 8, 9], strict=True)]
+    assert found["ctc.ctc_lo.bias"].tolist() == expected
+    config = yaml.safe_load((tmp_path / "between/config.yaml").read_text())
+    assert config["token_list"][2] == "x"
+    for share, value in (("1", 5.0), ("0", 1.0)):
+        assert INTERPOLATE.main([*given, "--share", share]) == 0
+        found = torch.load(tmp_path / "between/model.pth", weights_only=True)
+        assert found["encoder.weight"].unique().tolist() == [value]
+
+
+def test_models_that_have_no_between(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = write_states(tmp_path / "old", TOKENS, 1.0)
+    larger = write_states(tmp_path / "larger", TOKENS, 2.0, **{"encoder.weight": torch.zeros(4, 3)})
+    deeper = write_states(tmp_path / "deeper", TOKENS, 2.0, **{"encoder.more": torch.zeros(1)})
+    fewer = write_states(tmp_path / "fewer", TOKENS[:2], 2.0)
+    output = ["--output_dir", str(tmp_path / "between")]
+    for new, message in (
+        (larger, "they have encoder.weight in different sizes"),
+        (deeper, "only one of them has encoder.more"),
+        (fewer, "the token list lacks labels of the model: b"),
+    ):
+        caplog.clear()
+        assert INTERPOLATE.main(["--old", old, "--new", new, *output]) == 2
+        assert message in caplog.text
+    assert INTERPOLATE.main(["--old", old, "--new", old, *output, "--share", "2"]) == 2
+    assert not (tmp_path / "between").exists()
 
 
 def test_rates() -> None:

@@ -13,6 +13,7 @@ import yaml
 from espnet_plugin.nn.accelerators import Progress, accelerator_names
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.scheduler import make_plan
+from tests.tiny_model import write_model
 from tests.unit.data.test_stream_reader import COMMAND
 from tests.unit.models.test_progressive import aligned
 from tests.unit.nn.test_accelerators import task_args
@@ -86,6 +87,10 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
         args.encoder_conf |= {"cnn_module_kernel": 15, "dropout_rate": 0.1, "num_blocks": 4}
         args.encoder_conf |= options.get("encoder_conf") or {}
         args.encoder_conf["interctc_layer_idx"] = []
+        if "distill" in args.accelerators:
+            options = {"token_list": list(args.token_list), "encoder_conf": args.encoder_conf}
+            _, trained = write_model(tmp_path / "first", **options)
+            args.accelerators["distill"]["model"] = str(trained)
         plain = ProgressiveASRTask.build_model(args)
         model = ProgressiveASRTask.build_model(args)
         (optimizer,) = ProgressiveASRTask.build_optimizers(args, model)
