@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,28 @@ class ProgressiveASRTask(ASRTask):
         return model
 
     @classmethod
+    def training_labels(cls, args: argparse.Namespace) -> Iterator[Sequence[int]]:
+        """Labels of every utterance that a training may take, as its data loader would give them.
+
+        Raises:
+            ValueError: the training has no text.
+        """
+        named = args.train_data_path_and_name_and_type
+        texts = [(path, kind) for path, name, kind in named if name == "text"]
+        if not texts:
+            raise ValueError("the training has no text that could be read before it begins")
+        preprocess = cls.build_preprocess_fn(args, train=False)
+        wanted = set(training_utterances(args))
+        for path, kind in texts:
+            for key, line in read_table(Path(path)).items():
+                if key not in wanted:
+                    continue
+                if preprocess is None or kind != "text":
+                    yield [int(number) for number in line.split()]
+                else:
+                    yield preprocess(key, {"text": line})["text"].tolist()
+
+    @classmethod
     def build_optimizers(
         cls, args: argparse.Namespace, model: torch.nn.Module
     ) -> list[torch.optim.Optimizer]:
@@ -219,6 +241,7 @@ class ProgressiveASRTask(ASRTask):
         """
         if isinstance(model, ProgressiveTransducerModel):
             check_views(model.specaug, model.criterion.views)
+            model.criterion.transcripts = lambda: cls.training_labels(args)
             model.criterion.prepare(model)
         options = getattr(args, "accelerators", None) or {}
         host = Host(

@@ -10,6 +10,7 @@ from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
 from espnet_plugin.corpora.faults import saving
+from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.nn.accelerators import Progress, private_file
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
 from espnet_plugin.pipeline.state.reference_system import write_reference_step
@@ -97,6 +98,9 @@ class ProgressiveTrainer(KillSafeTrainer):
             # what this machine is worth now, so that budgets compare between machines
             device = "cuda" if options.ngpu > 0 else "cpu"
             write_reference_step(Path(options.output_dir), device)
+            criterion = getattr(kwargs["model"], "criterion", None)
+            if isinstance(criterion, Criterion):  # ESPnet's models have none, or their own
+                criterion.record(Path(options.output_dir))
         factory = kwargs["train_iter_factory"]
         try:
             super().run(*args, **kwargs)

@@ -72,7 +72,9 @@ CONFIG = {
             "max_epoch": 2,
         },
         "mbr": {"max_epoch": 2},
+        "lf_mmi": {"loss": "lf_mmi", "loss_conf": {"ce_scale": 0.05}, "max_epoch": 2},
     },
+    "stage_scheduler_conf": {"stages": ["align", "viterbi", "full_sum", "mbr", "lf_mmi"]},
     # No prior: it would cost one more ESPnet start in each run.
     "alignment": {"prior_scale": 0, "batch_size": 1},
     "nbest": {"nbest": 2, "beam_size": 2, "batch_size": 1},
@@ -134,6 +136,7 @@ def moments(exp: Path) -> dict[str, Callable[[], bool]]:
         "train:full_sum": lambda: (exp / "full_sum/checkpoint.prev.pth").exists(),
         "job:nbest": lambda: contains(exp / "nbest/logdir/output.1/nbest", "\n"),
         "train:mbr": lambda: contains(exp / "mbr/train.log", "1epoch results"),
+        "train:lf_mmi": lambda: contains(exp / "lf_mmi/train.log", "1epoch results"),
     }
 
 
@@ -167,9 +170,10 @@ def test_killed_in_every_step_gives_the_same_models(tmp_path: Path, preloaded_py
     steps = json.loads((other / "pipeline.json").read_text())["steps"]
     assert list(steps) == killed
     assert {name: step["attempts"] for name, step in steps.items()} == dict.fromkeys(killed, 2)
-    for name in ("alignment/alignment", "nbest/nbest", "nbest/nbest_lm", "nbest/nbest_risk"):
+    made = ("alignment/alignment", "nbest/nbest", "nbest/nbest_lm", "nbest/nbest_risk")
+    for name in (*made, "lf_mmi/label_bigram.arpa"):
         assert (whole / name).read_bytes() == (other / name).read_bytes(), name
-    for stage in ("align", "viterbi", "full_sum", "mbr"):
+    for stage in ("align", "viterbi", "full_sum", "mbr", "lf_mmi"):
         models = [
             torch.load(exp / stage / "valid.loss.ave.pth", weights_only=True)
             for exp in (whole, other)

@@ -6,8 +6,9 @@ Shape legend: B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -85,6 +86,10 @@ class Criterion(ABC):
         option_needs: option of the constructor -> names needed as well where it is given.
         chunking: how the model cuts training utterances before the encoder, or None.
         views: how often a training batch holds each of its utterances, or None for once.
+        option_files: options of the constructor that name a file; a finished stage is stale when
+            what stands in it changes.
+        transcripts: gives the labels of every training utterance, as indices; set where a training
+            begins, before `prepare`.
         searches_encoder: True when greedy decoding should read the encoder's output layer
             instead of the joint network, because only that is trained.
         pretrains: True where it learns from speech alone: batches need no text, the criterion
@@ -102,6 +107,8 @@ class Criterion(ABC):
 
     needs: tuple[str, ...] = ()
     option_needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    option_files: tuple[str, ...] = ()
+    transcripts: Callable[[], Iterable[Sequence[int]]] | None = None
     chunking: Chunking | None = None
     views: Views | None = None
     searches_encoder: bool = False
@@ -120,6 +127,13 @@ class Criterion(ABC):
 
         Args:
             model: the model that will be trained; what it cannot be trained with is refused here.
+        """
+
+    def record(self, folder: Path) -> None:  # noqa: B027 (most criteria have nothing to keep)
+        """Called in one process, where a training begins, after `prepare`.
+
+        Args:
+            folder: of the training, for what the loss was made from.
         """
 
     def on_features(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from espnet_plugin.corpora.strict_parser import nearest
@@ -29,6 +30,7 @@ class Loss:
         option_needs: option of ``loss_conf`` -> data needed as well where it is set.
         searches_encoder: it trains the encoder's output layer alone, not the transducer.
         pretrains: it trains the encoder alone, and on speech without transcripts.
+        option_files: options of ``loss_conf`` that name a file.
     """
 
     place: str | type
@@ -36,6 +38,11 @@ class Loss:
     option_needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     searches_encoder: bool = False
     pretrains: bool = False
+    option_files: tuple[str, ...] = ()
+
+    def files_of(self, options: Mapping[str, Any]) -> list[Path]:
+        """Files that these options (``loss_conf``) name."""
+        return [Path(options[name]) for name in self.option_files if options.get(name)]
 
     def needs_with(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """All data needed with these options (``loss_conf``)."""
@@ -67,7 +74,7 @@ BUILT_IN: Mapping[str, Loss] = {
     ),
     "viterbi": Loss(f"{_HERE}.viterbi:ViterbiCriterion", needs=("alignment",)),
     "full_sum": Loss(f"{_HERE}.full_sum:FullSumCriterion", option_needs={"band": ("alignment",)}),
-    "lf_mmi": Loss(f"{_HERE}.lf_mmi:LFMMICriterion"),
+    "lf_mmi": Loss(f"{_HERE}.lf_mmi:LFMMICriterion", option_files=("bigram",)),
     "mbr": Loss(f"{_HERE}.mbr:MBRCriterion", needs=("nbest", "nbest_lm", "nbest_risk")),
 }
 _losses: dict[str, Loss] = dict(BUILT_IN)
@@ -79,7 +86,8 @@ def register_loss(name: str, criterion: type) -> None:
     Args:
         name: as ESPnet compares names, in lower case.
         criterion: derived from `espnet_plugin.extend.Criterion`; its attributes ``needs``,
-            ``option_needs``, ``searches_encoder`` and ``pretrains`` tell the pipeline of it.
+            ``option_needs``, ``searches_encoder``, ``pretrains`` and ``option_files`` tell the
+            pipeline of it.
 
     Raises:
         ValueError: another class has this name, or it is no criterion.
@@ -99,6 +107,7 @@ def register_loss(name: str, criterion: type) -> None:
         getattr(criterion, "option_needs", {}),
         getattr(criterion, "searches_encoder", False),
         getattr(criterion, "pretrains", False),
+        getattr(criterion, "option_files", ()),
     )
 
 

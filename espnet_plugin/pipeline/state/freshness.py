@@ -10,10 +10,11 @@ from typing import Any
 from espnet_plugin import __version__
 from espnet_plugin.data.lm_spec import named_files
 from espnet_plugin.packages.sources import find_model
-from espnet_plugin.pipeline.plan.budget import Budget
+from espnet_plugin.pipeline.plan.budget import Budget, with_arguments
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import initial_model
 from espnet_plugin.pipeline.plan.list_settings import list_limit
+from espnet_plugin.pipeline.plan.losses import find_loss
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.pretraining import options_for
 from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
@@ -60,6 +61,7 @@ def fingerprints(
                 files.append(initial_model(stage.init_from))
             files += [*own.shape_files("train"), *own.shape_files("valid")]
             files += teacher_files(stage.options)
+            files += loss_files(stage, options)
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
@@ -127,6 +129,12 @@ def teacher_files(options: Mapping[str, Any]) -> list[Path]:
     if distill.get("model"):
         files.append(find_model(str(distill["model"])).model_file)
     return files
+
+
+def loss_files(stage: TrainStage, options: RunOptions) -> list[Path]:
+    """What the options of a stage's loss name, ``--<stage>_args`` included."""
+    given = with_arguments(stage.options, options.arguments_of(stage.name))
+    return find_loss(stage.loss).files_of(given.get("loss_conf") or {})
 
 
 def _budget(budget: Budget) -> list[float | None]:

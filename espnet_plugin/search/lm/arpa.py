@@ -1,4 +1,4 @@
-"""Reader of n-gram language models in ARPA format, strict about damaged files.
+"""N-gram language models in ARPA format: a reader, strict about damaged files, and a writer.
 
 The format (D. Paul's, as written by SRILM, KenLM and kaldingram): a ``\\data\\`` header with the
 number of n-grams of every order, one section ``\\N-grams:`` per order with lines "log10 p, n words,
@@ -35,6 +35,19 @@ def read_arpa_ngrams(path: str | Path) -> ArpaNgrams:
             holds other numbers of n-grams than its header announces; file and line are named.
     """
     return _Reader(Path(path)).read()
+
+
+def format_arpa(ngrams: ArpaNgrams) -> str:
+    """The text of an ARPA file, with all digits of the numbers."""
+    lines = ["\\data\\"]
+    lines += [f"ngram {n}={len(section)}" for n, section in enumerate(ngrams.grams, 1)]
+    for order, section in enumerate(ngrams.grams, 1):
+        lines += ["", f"\\{order}-grams:"]
+        for words, (log_prob, backoff) in section.items():
+            ten = NEVER if log_prob == -math.inf else log_prob / LOG_10
+            weight = f"\t{backoff / LOG_10!r}" if order < len(ngrams.grams) else ""
+            lines.append(f"{ten!r}\t{' '.join(words)}{weight}")
+    return "\n".join([*lines, "", "\\end\\", ""])
 
 
 class _Reader:

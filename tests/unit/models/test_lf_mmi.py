@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from espnet_plugin.losses import full_sum_loss
-from espnet_plugin.models.criteria.lf_mmi import LFMMICriterion, bigram_table, context_outputs
+from espnet_plugin.models.criteria.lf_mmi import BIGRAM_FILE, LFMMICriterion, context_outputs
+from espnet_plugin.search import read_arpa
+from espnet_plugin.search.lm.label_bigram import bigram_table
 from tests.unit.models.test_progressive import TOKENS, build, data
 
 ARPA = """\\data\\
@@ -46,7 +48,7 @@ def ln(*log10: float) -> float:
 
 
 def test_the_table_is_the_bigram(arpa: Path) -> None:
-    table = bigram_table(str(arpa), TOKENS, 0)
+    table = bigram_table(read_arpa(arpa), TOKENS, 0)
     assert table.shape == (7, 8) and bool(table.isfinite().all())
     blank, a, b, c = (TOKENS.index(token) for token in ("<blank>", "a", "b", "c"))
     assert table[blank, a].item() == pytest.approx(ln(-0.3))
@@ -95,34 +97,86 @@ def test_contexts_are_those_of_the_prediction_network() -> None:
     assert torch.allclose(model.prediction(text)[0], outputs[[0, 3, 4, 2, 5]])
 
 
+def made(change: dict[str, object]) -> object:
+    change = dict(change)
+    context = change.pop("context", None)
+    model = build(**change)
+    if context is not None:
+        model.prediction.context = context
+    return model
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"topology": "rnnt"}, "this model is rnnt"),
         ({"decoder": "lstm_prediction"}, "its prediction network sees all labels"),
+        ({"context": 2}, "its prediction network sees 2 label(s)"),
     ],
 )
 def test_models_that_it_cannot_train(arpa: Path, change: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=r"train it with mbr") as error:
-        LFMMICriterion(str(arpa)).prepare(build(**change))
+        LFMMICriterion(str(arpa)).prepare(made(change))
     assert message in str(error.value)
 
 
+def refused(bigram: str) -> str:
+    with pytest.raises(ValueError, match="loss lf_mmi") as error:
+        LFMMICriterion(bigram).prepare(build())
+    return str(error.value)
+
+
 def test_files_that_are_no_bigram_of_these_labels(arpa: Path) -> None:
-    with pytest.raises(ValueError, match="made for another vocabulary") as error:
-        bigram_table(str(arpa), ["<blank>", "x", "y", "z", "a"], 0)
-    assert str(arpa) in str(error.value)
+    arpa.write_text(ARPA.replace(" a", " x").replace("b", "y").replace("<space>", "z"))
+    assert f"{arpa}: 4 of 4 labels are not in the n-gram model" in refused(str(arpa))
     arpa.write_text(
         ARPA.replace("ngram 2=3", "ngram 2=3\nngram 3=1").replace(
             "\n\\end\\", "\n\\3-grams:\n-0.1 <s> a b\n\n\\end\\"
         )
     )
-    with pytest.raises(ValueError, match="order 3; lf_mmi sums"):
-        bigram_table(str(arpa), TOKENS, 0)
-    with pytest.raises(ValueError, match=r"nowhere\.arpa: no such file"):
-        bigram_table("nowhere.arpa", TOKENS, 0)
+    assert "order 3; lf_mmi sums" in refused(str(arpa))
+    assert "nowhere.arpa: no such file" in refused("nowhere.arpa")
     with pytest.raises(ValueError, match="lm_scale >= 0"):
         LFMMICriterion(str(arpa), lm_scale=-0.1)
+
+
+def test_the_bigram_of_the_transcripts_is_counted_and_kept(tmp_path: Path) -> None:
+    criterion = LFMMICriterion()
+    with pytest.raises(ValueError, match="the training transcripts: nobody has told"):
+        criterion.prepare(build())
+    criterion.transcripts = lambda: [[], []]
+    with pytest.raises(ValueError, match="the training transcripts: there is no label"):
+        criterion.prepare(build())
+    criterion.transcripts = lambda: [[3, 4, 2, 5], [], [5, 3]]
+    criterion.prepare(build())
+    criterion.record(tmp_path)
+    again = LFMMICriterion(str(tmp_path / BIGRAM_FILE))
+    again.prepare(build())
+    assert criterion._table is not None and again._table is not None
+    assert torch.allclose(criterion._table, again._table, rtol=1e-6)
+    criterion.record(tmp_path / "twice")
+    texts = [(tmp_path / name / BIGRAM_FILE).read_bytes() for name in ("", "twice")]
+    assert texts[0] == texts[1]
+
+
+def test_too_many_tokens_are_refused_with_the_memory_that_they_would_take(arpa: Path) -> None:
+    model = build()
+    model.token_list = [*TOKENS, *(f"more{n}" for n in range(4993))]
+    with pytest.raises(ValueError, match="of 5000 tokens, 100 MB for each encoder frame, 150 GB"):
+        LFMMICriterion(str(arpa)).prepare(model)
+
+
+def test_long_utterances_are_left_out_of_training(arpa: Path) -> None:
+    model, batch = build(freeze_batch_norm=True).train(), data()
+    model.criterion = LFMMICriterion(str(arpa), max_frames=10)  # of 12 and 9
+    model.criterion.prepare(model)
+    limited, _, weight = model(**batch)
+    one = {key: value[1:] for key, value in batch.items()}
+    one["speech"] = one["speech"][:, :33]
+    alone, _, _ = model(**one)
+    assert weight == 1 and limited.item() == pytest.approx(alone.item(), rel=1e-4)
+    with pytest.raises(ValueError, match="max_frames must be at least 1"):
+        LFMMICriterion(str(arpa), max_frames=0)
 
 
 def test_a_packed_model_needs_no_bigram_to_decode() -> None:

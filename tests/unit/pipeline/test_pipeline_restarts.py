@@ -22,6 +22,7 @@ from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 from espnet_plugin.pipeline.state.progress import ended_without_gradients
 from espnet_plugin.pipeline.steps import statistics
+from tests.unit.pipeline.helpers import set_keys, states
 
 NO_GRADIENTS = "WARNING: The gradients at all steps are invalid in this epoch. Something\n"
 
@@ -117,6 +118,26 @@ def test_non_linguistic_symbols_are_part_of_what_was_trained(
     assert train([*with_symbols, "--rerun_stale", "true"]) == 0
     (corpus / "symbols").write_text("<x>\n<y>\n")
     assert train(with_symbols) == 2
+
+
+def test_a_bigram_of_lf_mmi_is_part_of_what_was_trained(corpus: Path, arguments: list[str]) -> None:
+    arpa = corpus / "label.arpa"
+    conf = {"bigram": str(arpa)}
+    edit(corpus, lf_mmi={"loss": "lf_mmi", "loss_conf": conf, "max_epoch": 1})
+    names = ["align", "viterbi", "full_sum", "lf_mmi"]
+    set_keys(corpus, stage_scheduler_conf={"stages": names})
+    assert train(arguments) == 2  # no such file
+    arpa.write_text("one")
+    assert train(arguments) == 0
+    assert list(states(corpus)) == [
+        *("train:align", "job:alignment"),
+        *(f"train:{name}" for name in names[1:]),
+    ]
+    assert train(arguments) == 0
+    arpa.write_text("two")
+    assert train(arguments) == 2
+    assert train([*arguments, "--rerun_stale", "true"]) == 0
+    assert states(corpus)["train:full_sum"]["attempts"] == 1
 
 
 def write_statistics(given: Sequence[str]) -> None:

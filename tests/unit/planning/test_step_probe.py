@@ -56,6 +56,7 @@ def arguments(folder: Path, loss: str, **conf: object) -> list[str]:
         ("viterbi", {"chunk_size": 8, "chunk_hop": 4}),
         ("full_sum", {}),
         ("mbr", {}),
+        ("lf_mmi", {}),
     ],
 )
 def test_every_loss_is_probed(loss: str, conf: dict[str, int], tmp_path: Path) -> None:
