@@ -5,7 +5,8 @@
     python benchmarks/loss.py --growth                       # doubling B, T, S and V in turn
     python benchmarks/loss.py --twice --threads 2 --shape 2,200,50,5000   # two at once on a machine
 
-Shapes are B,T,S,V; the joint has 640 units, encoder and prediction outputs 512 and 640. Times
+Shapes are B,T,S,V; the joint has 640 units, encoder and prediction outputs 512 and 640, or all
+three as many as --units says (not of --growth). Times
 are medians over repeats in which the contestants take turns. On a CPU both wall-clock and the
 process's own CPU time are given: the second hardly depends on what else the machine does.
 """
@@ -33,6 +34,7 @@ from espnet_plugin.losses import (
     alignment_band,
     full_sum_loss,
     fused_full_sum_loss,
+    lf_mmi_loss,
     pruned_restriction,
     simple_full_sum_loss,
 )
@@ -53,26 +55,36 @@ class Problem:
     lengths: Tensor
     target_lengths: Tensor
     simple: tuple[torch.nn.Linear, torch.nn.Linear]
+    contexts: Tensor
 
     @classmethod
-    def make(cls, shape: Shape, device: str, dtype: torch.dtype, sharpness: float) -> Problem:
+    def make(
+        cls,
+        shape: Shape,
+        device: str,
+        dtype: torch.dtype,
+        sharpness: float,
+        units: int | None = None,
+    ) -> Problem:
         """Random problem; ``sharpness`` scales the output layer (1: as initialised)."""
         batch, frames, labels, vocab_size = shape
+        sizes = (ENCODER, PREDICTION, JOINT) if units is None else (units, units, units)
         torch.manual_seed(0)
-        joint = JointNetwork(ENCODER, PREDICTION, JOINT, vocab_size).to(device, dtype)
+        joint = JointNetwork(*sizes, vocab_size).to(device, dtype)
         with torch.no_grad():
             joint.output.weight *= sharpness
         return cls(
             joint,
-            torch.randn(batch, frames, ENCODER).to(device, dtype).requires_grad_(),
-            torch.randn(batch, labels + 1, PREDICTION).to(device, dtype).requires_grad_(),
+            torch.randn(batch, frames, sizes[0]).to(device, dtype).requires_grad_(),
+            torch.randn(batch, labels + 1, sizes[1]).to(device, dtype).requires_grad_(),
             torch.randint(1, vocab_size, (batch, labels)).to(device),
             torch.full((batch,), frames),
             torch.full((batch,), labels),
             (
-                torch.nn.Linear(ENCODER, vocab_size).to(device, dtype),
-                torch.nn.Linear(PREDICTION, vocab_size).to(device, dtype),
+                torch.nn.Linear(sizes[0], vocab_size).to(device, dtype),
+                torch.nn.Linear(sizes[1], vocab_size).to(device, dtype),
             ),
+            torch.randn(vocab_size, sizes[1]).to(device, dtype).requires_grad_(),
         )
 
     def logits(self) -> Tensor:
@@ -117,6 +129,15 @@ def pruned(problem: Problem) -> Tensor:
     window = pruned_restriction(am, lm, *problem.rest, s_range=5)
     return 0.5 * simple + fused_full_sum_loss(
         problem.encoder, problem.prediction, problem.joint, *problem.rest, restriction=window
+    )
+
+
+def lf_mmi(problem: Problem) -> Tensor:
+    """Our MMI over all label sequences, with a bigram that knows nothing."""
+    size = len(problem.contexts)
+    bigram = torch.full((size, size + 1), -1.0).to(problem.contexts)
+    return lf_mmi_loss(
+        problem.encoder, problem.contexts, problem.joint, *problem.rest, bigram, lm_scale=0.3
     )
 
 
@@ -176,6 +197,7 @@ CONTESTANTS: dict[str, Callable[[Problem], Tensor]] = {
     "fused monotonic": lambda problem: fused(problem, "monotonic"),
     "fused band 10+10": band,
     "fused pruned 5": pruned,
+    "lf_mmi": lf_mmi,
     "grid rnnt": grid,
     "torchaudio": torchaudio_loss,
     "naive autograd": naive,
@@ -267,6 +289,7 @@ def report_memory(arguments: argparse.Namespace, shape: Shape, names: list[str])
         command = [sys.executable, __file__, "--one_memory", name]
         command += ["--shape", ",".join(map(str, shape)), "--device", arguments.device]
         command += ["--sharpness", str(arguments.sharpness), "--threads", str(arguments.threads)]
+        command += [] if arguments.units is None else ["--units", str(arguments.units)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         failed = result.stderr.strip().splitlines()[-1:] or ["killed"]
         print(f"| {name} | {result.stdout.strip() or failed[0]} |", flush=True)
@@ -308,6 +331,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sharpness", type=float, default=1.0)
+    parser.add_argument("--units", type=int, help="of joint, encoder and prediction outputs")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--twice", action="store_true", help="alone, and two processes at once")
@@ -327,12 +351,13 @@ def main() -> None:
     if unknown := set(names) - set(CONTESTANTS):
         parser.error(f"unknown losses {sorted(unknown)}; choose from {list(CONTESTANTS)}")
     dtype = getattr(torch, arguments.dtype)
+    made = (shape, arguments.device, dtype, arguments.sharpness, arguments.units)
     if arguments.one_memory:
-        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
+        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness, arguments.units)
         print(f"{measure_memory(problem, arguments.one_memory):.1f}")
         return
     if arguments.one_together:
-        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
+        problem = Problem.make(*made)
         wait_and_time(lambda: timed_step(problem, arguments.one_together), arguments.repeats)
         return
     what = "" if arguments.growth else f"(B, T, S, V) = {shape}, "
@@ -343,11 +368,12 @@ def main() -> None:
     elif arguments.twice:
         options = ["--shape", arguments.shape, "--threads", str(arguments.threads)]
         options += ["--repeats", str(arguments.repeats), "--dtype", arguments.dtype]
+        options += [] if arguments.units is None else ["--units", str(arguments.units)]
         report_together([*options, "--sharpness", str(arguments.sharpness)], names)
     elif arguments.memory:
         report_memory(arguments, shape, names)
     else:
-        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness)
+        problem = Problem.make(shape, arguments.device, dtype, arguments.sharpness, arguments.units)
         report_time(problem, names, arguments.repeats, arguments.against)
 
 
