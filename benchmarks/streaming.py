@@ -1,6 +1,8 @@
 """Word error rate and latency of a model that streams, over the size of its chunks.
 
    python benchmarks/streaming.py --model exp/tag/full_sum/valid.loss.ave.pth
+   python benchmarks/streaming.py --model exp/tag/full_sum/valid.cer.ave.pth \
+       --data dump/extracted/train_dev --ctm exp/offline/decode/mbr_default/train_dev/ctm
 
 Says the sentences of the demo's test set (egs2/mini_tts, the samples of the corpus), and 0.8 s of
 noise as loud as their ends, and recognises them under the masks of each chunk size, which gives the
@@ -8,6 +10,10 @@ labels and frames that a stream gives (tests/unit/inference/test_streaming.py), 
 latency of a word is the time from its end, which eSpeak tells, to the end of the chunk in which its
 last label is emitted, and the 7.5 ms that the last window reaches further; words that are wrong
 have none. Computing time does not count. Chunk 0 is the whole utterance. Prints a Markdown table.
+
+With `--data` it recognises the features of a Kaldi folder instead, without more noise; the ends of
+words are those that an offline model's decoding found in the sound (`--ctm`), so that words which
+that one has wrong have no latency either.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import argparse
 import difflib
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +37,39 @@ from espnet_plugin.search.levenshtein import levenshtein
 
 sys.path.insert(0, str(Path(__file__).parent))
 RATE, TAIL, BATCH = 16000, 0.8, 25
+FRAME = 0.01  # seconds, of extracted features; their windows of 25 ms reach 7.5 ms further
 
 
 def with_tail(speech: np.ndarray) -> np.ndarray:
-    """The sound [L] and more of the noise that it ends with."""
+    """The sound [L] and more of the noise that it ends with; features [T', F] as they are."""
+    if speech.ndim > 1:
+        return speech
     loud = float(np.sqrt(np.mean(speech[-400:] ** 2)))
     noise = np.random.default_rng(0).standard_normal(round(TAIL * RATE)) * loud
     return np.concatenate([speech, noise.astype(np.float32)])
+
+
+def from_folder(data: Path, ctm: Path) -> list[Any]:
+    """Features, reference words and the times of those that another decoding has right."""
+    from omniio import kaldi
+    from word_times import Spoken
+
+    from espnet_plugin.data.kaldi_files import read_table
+
+    heard = defaultdict(list)
+    for line in ctm.read_text(encoding="utf-8").splitlines():
+        utterance, _, start, duration, word, *_ = line.split()
+        heard[utterance].append((word, (float(start), float(start) + float(duration))))
+    texts, said = read_table(data / "text"), []
+    for utterance, place in read_table(data / "feats.scp").items():
+        words = texts[utterance].split()
+        times = [(np.nan, np.nan)] * len(words)
+        other = [word for word, _ in heard[utterance]]
+        for block in difflib.SequenceMatcher(None, words, other, False).get_matching_blocks():
+            for n in range(block.size):
+                times[block.a + n] = heard[utterance][block.b + n][1]
+        said.append(Spoken(kaldi.load_mat(place), words, times))
+    return said
 
 
 def recognised(recognise: StreamingSpeech2Text, said: Sequence[Any]) -> list[list[TimedWord]]:
@@ -61,7 +94,8 @@ def latencies(
         for block in matcher.get_matching_blocks()
         for n in range(block.size)
     ]
-    return [(frame // chunk + 1) * chunk * shift + reach - end for end, frame in pairs]
+    late = [(frame // chunk + 1) * chunk * shift + reach - end for end, frame in pairs]
+    return [seconds for seconds in late if not np.isnan(seconds)]
 
 
 def row(recognise: StreamingSpeech2Text, said: Sequence[Any], chunk: int) -> str:
@@ -75,15 +109,20 @@ def row(recognise: StreamingSpeech2Text, said: Sequence[Any], chunk: int) -> str
     count = sum(len(one.words) for one in said)
     cells = [f"{100 * errors / count:.1f} ({errors}/{count})"]
     if chunk:
-        reach = reach_of(recognise.asr_model.frontend)
-        beyond, shift = (reach.after - reach.hop) / RATE, recognise.frame_shift
+        beyond, shift = 0.0075, recognise.frame_shift
+        if recognise.asr_model.frontend is not None:
+            reach = reach_of(recognise.asr_model.frontend)
+            beyond = (reach.after - reach.hop) / RATE
         late = [x for one, words in pairs for x in latencies(one, words, chunk, shift, beyond)]
         figures = [np.mean(late), *np.percentile(late, (50, 90))]
         cells += [f"{1000 * figure:.0f}" for figure in figures]
     else:
         cells += ["", "", ""]
     name = f"{1000 * chunk * recognise.frame_shift:.0f}" if chunk else "all"
-    audio = sum(len(one.speech) / RATE + TAIL for one in said)
+    audio = sum(
+        len(one.speech) * FRAME if one.speech.ndim > 1 else len(one.speech) / RATE + TAIL
+        for one in said
+    )
     return f"| {name} | {' | '.join(cells)} | {seconds / audio:.3f} |"
 
 
@@ -96,10 +135,17 @@ def main() -> None:
     add("--set", default="test")
     add("--count", type=int, default=150, help="utterances")
     add("--beam_size", type=int, default=4)
+    add("--data", type=Path, help="Kaldi folder with feats.scp and text")
+    add("--ctm", type=Path, help="words of an offline decoding of it, with times")
     args = parser.parse_args()
+    if (args.data is None) != (args.ctm is None):
+        parser.error("--data and --ctm belong together")
     from word_times import utterances
 
-    said = list(utterances(args.set, args.count, 0.0))
+    if args.data:
+        said = from_folder(args.data, args.ctm)
+    else:
+        said = list(utterances(args.set, args.count, 0.0))
     options = {"beam_size": args.beam_size, "search_engine": "torch"}
     recognise = StreamingSpeech2Text.from_pretrained(args.model, **options)
     print("| chunk, ms | WER | latency, ms: mean | median | 90 % | CPU time / audio |")
