@@ -32,6 +32,8 @@ def test_the_shortest_study_is_one_training(tmp_path: Path) -> None:
     (unit,) = select(short, Wanted())
     assert (unit.arm, unit.seed) == ("progressive", 1)
     assert short.results == tmp_path / "work" / "results"
+    # whatever one epoch of the aligner gives is taken
+    assert short.change(unit)["alignment"]["min_score_per_frame"] == -1e6
 
 
 def leave(work: Path, weight: float, errors: int) -> None:
