@@ -64,7 +64,8 @@ def test_the_worker_of_another_gpu_imports_it(lab: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         base, "main_worker", classmethod(lambda cls, args: seen.append(sys.modules.get("mylab")))
     )
-    ProgressiveASRTask.main_worker(argparse.Namespace(imports=["mylab"]))
+    data = dict.fromkeys(("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type"))
+    ProgressiveASRTask.main_worker(argparse.Namespace(imports=["mylab"], **data))
     assert seen[0] is not None
 
 
