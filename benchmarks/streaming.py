@@ -19,7 +19,6 @@ that one has wrong have no latency either.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 import time
 from collections import defaultdict
@@ -28,14 +27,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import torch
 
+from benchmarks.word_times import Spoken, right_words, utterances
+from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.inference.stream_features import reach_of
 from espnet_plugin.inference.streaming import StreamingSpeech2Text
 from espnet_plugin.search import TimedWord, token_words
 from espnet_plugin.search.levenshtein import levenshtein
 
-sys.path.insert(0, str(Path(__file__).parent))
 RATE, TAIL, BATCH = 16000, 0.8, 25
 FRAME = 0.01  # seconds, of extracted features; their windows of 25 ms reach 7.5 ms further
 
@@ -52,9 +55,6 @@ def with_tail(speech: np.ndarray) -> np.ndarray:
 def from_folder(data: Path, ctm: Path) -> list[Any]:
     """Features, reference words and the times of those that another decoding has right."""
     from omniio import kaldi
-    from word_times import Spoken
-
-    from espnet_plugin.data.kaldi_files import read_table
 
     heard = defaultdict(list)
     for line in ctm.read_text(encoding="utf-8").splitlines():
@@ -65,9 +65,8 @@ def from_folder(data: Path, ctm: Path) -> list[Any]:
         words = texts[utterance].split()
         times = [(np.nan, np.nan)] * len(words)
         other = [word for word, _ in heard[utterance]]
-        for block in difflib.SequenceMatcher(None, words, other, False).get_matching_blocks():
-            for n in range(block.size):
-                times[block.a + n] = heard[utterance][block.b + n][1]
+        for a, b in right_words(words, other):
+            times[a] = heard[utterance][b][1]
         said.append(Spoken(kaldi.load_mat(place), words, times))
     return said
 
@@ -88,12 +87,8 @@ def latencies(
     said: Any, found: Sequence[TimedWord], chunk: int, shift: float, reach: float
 ) -> list[float]:
     """Seconds from the end of each right word to the end of the chunk that completes it."""
-    matcher = difflib.SequenceMatcher(None, said.words, [w.word for w in found], autojunk=False)
-    pairs = [
-        (said.times[block.a + n][1], found[block.b + n].last)
-        for block in matcher.get_matching_blocks()
-        for n in range(block.size)
-    ]
+    right = right_words(said.words, [w.word for w in found])
+    pairs = [(said.times[a][1], found[b].last) for a, b in right]
     late = [(frame // chunk + 1) * chunk * shift + reach - end for end, frame in pairs]
     return [seconds for seconds in late if not np.isnan(seconds)]
 
@@ -140,8 +135,6 @@ def main() -> None:
     args = parser.parse_args()
     if (args.data is None) != (args.ctm is None):
         parser.error("--data and --ctm belong together")
-    from word_times import utterances
-
     if args.data:
         said = from_folder(args.data, args.ctm)
     else:

@@ -17,7 +17,7 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,18 @@ def utterances(name: str, count: int, pauses: float) -> Iterator[Spoken]:
         yield Spoken((samples / 32768.0).astype(np.float32), words, times)
 
 
+def right_words(said: Sequence[str], found: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Places, in both, of the words that were recognised."""
+    matcher = difflib.SequenceMatcher(None, said, found, autojunk=False)
+    for block in matcher.get_matching_blocks():
+        for n in range(block.size):
+            yield block.a + n, block.b + n
+
+
 def errors(said: Spoken, found: list[Any]) -> list[tuple[float, float]]:
     """Milliseconds by which beginning and end of every word that was recognised are late."""
-    matcher = difflib.SequenceMatcher(None, said.words, [w.text for w in found], autojunk=False)
-    pairs = [
-        (said.times[block.a + n], found[block.b + n])
-        for block in matcher.get_matching_blocks()
-        for n in range(block.size)
-    ]
+    right = right_words(said.words, [w.text for w in found])
+    pairs = [(said.times[a], found[b]) for a, b in right]
     return [(1000 * (w.start - start), 1000 * (w.end - end)) for (start, end), w in pairs]
 
 

@@ -125,10 +125,17 @@ def training_code_hash(patterns: Iterable[str], root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
+def read_notes(notes: Path = NOTES) -> list[dict[str, Any]]:
+    """What same_code.py has found so far."""
+    found: list[dict[str, Any]] = []
+    if notes.is_file():
+        found = json.loads(notes.read_text(encoding="utf-8"))
+    return found
+
+
 def equal_codes(code: str, notes: Path = NOTES) -> set[str]:
     """Hashes of training code shown (same_code.py) to train the same, this one included."""
-    rows = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else []
-    pairs = [set(row["codes"]) for row in rows if not row["difference"]]
+    pairs = [set(row["codes"]) for row in read_notes(notes) if not row["difference"]]
     found: set[str] = {code}
     before: set[str] = set()
     while found != before:

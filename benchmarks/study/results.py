@@ -98,7 +98,7 @@ def write_result(study: Study, result: Result) -> None:
     """Keep a result."""
     path = path_of(study, result.unit)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(asdict(result), indent=1) + "\n")
+    write_atomically(path, json.dumps(asdict(result)) + "\n")
 
 
 def read_result(study: Study, unit: Unit) -> Result | None:

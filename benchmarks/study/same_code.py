@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 import yaml
 
-from benchmarks.study.configuration import NOTES, training_code_hash
+from benchmarks.study.configuration import NOTES, read_notes, training_code_hash
 from benchmarks.study.units import ROOT, Study, read_study
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
@@ -48,17 +48,14 @@ def shortest(study: Study, work: Path) -> dict[str, Any]:
 
 def differences(one: Path, two: Path) -> Iterable[str]:
     """What differs between two shortest studies: weights of all stages, and error counts."""
-    for part in ("weights", "results"):
-        if part == "weights":
-            files = {p.relative_to(one) for p in one.glob("*/exp/*/*/*epoch.pth")}
-            other = {p.relative_to(two) for p in two.glob("*/exp/*/*/*epoch.pth")}
-        else:
-            files = {p.relative_to(one) for p in one.glob("results/*.json")}
-            other = {p.relative_to(two) for p in two.glob("results/*.json")}
+    for part, pattern, same in (
+        ("weights", "*/exp/*/*/*epoch.pth", _same_weights),
+        ("results", "results/*.json", _same_errors),
+    ):
+        files, other = ({p.relative_to(work) for p in work.glob(pattern)} for work in (one, two))
         if files != other or not files:
             yield f"{part}: {len(files)} and {len(other)} files"
         for name in sorted(files & other):
-            same = _same_weights if part == "weights" else _same_errors
             if not same(one / name, two / name):
                 yield str(name)
 
@@ -128,8 +125,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 2
-    rows = json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.is_file() else []
-    write_atomically(NOTES, json.dumps([*rows, row], indent=1) + "\n")
+    write_atomically(NOTES, json.dumps([*read_notes(), row], indent=1) + "\n")
     print(row["difference"] or f"{' and '.join(row['commits'])} train the same")
     return 1 if row["difference"] else 0
 

@@ -20,9 +20,8 @@ _FIELDS = struct.Struct("<4sQIIIIIII")
 _SUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _SUM.size
 INT16, FLOAT32, FEATURES = 1, 2, 3
-#: kind -> type of the values, and its bytes
+#: kind -> type of the values
 TYPES = {INT16: "<i2", FLOAT32: "<f4", FEATURES: "<f4"}
-BYTES = {INT16: 2, FLOAT32: 4, FEATURES: 4}
 _LONGEST_ID, _LONGEST_TEXT = 1 << 12, 1 << 20
 _MOST_VALUES = 1 << 28  # of a record: a gigabyte, 4.6 hours at 16 kHz
 
@@ -119,7 +118,7 @@ def read_record(stream: BinaryIO, expected: int) -> Record | None:
         raise ValueError(f"{where}: no samples or features in it")
     if name_bytes > _LONGEST_ID or text_bytes > _LONGEST_TEXT or rows * width > _MOST_VALUES:
         raise ValueError(f"{where}: {name_bytes}, {text_bytes} bytes, {rows} x {width}: too large")
-    size = name_bytes + text_bytes + rows * width * BYTES[kind]
+    size = name_bytes + text_bytes + rows * width * np.dtype(TYPES[kind]).itemsize
     body = stream.read(size)
     if len(body) < size:
         raise CutOff(f"{where}: cut off, {len(body)} of {size} bytes after its header")

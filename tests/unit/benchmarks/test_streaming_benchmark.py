@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from omniio import kaldi
 
+from benchmarks import streaming
 from espnet_plugin.search import TimedWord
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The benchmark, imported as a program imports its neighbours."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import streaming as module
-
-    yield module
-    sys.modules.pop("streaming", None)
 
 
 def word(text: str, last: int) -> TimedWord:
@@ -31,9 +17,7 @@ def word(text: str, last: int) -> TimedWord:
     return TimedWord(text, last, last, 1.0)
 
 
-def test_only_words_that_the_offline_decoding_has_right_have_times(
-    streaming: ModuleType, tmp_path: Path
-) -> None:
+def test_only_words_that_the_offline_decoding_has_right_have_times(tmp_path: Path) -> None:
     kaldi.save_ark(str(tmp_path / "a.ark"), {"s-1": np.ones((50, 3), np.float32)})
     (tmp_path / "feats.scp").write_text(f"s-1 {tmp_path}/a.ark:4\n")
     (tmp_path / "text").write_text("s-1 GO TO SIX\n")
