@@ -1,13 +1,15 @@
 """Accelerators on AN4: time of their steps, and a screening at equal time.
 
     python benchmarks/accelerators.py steps --output DIR [--arms ...]    # minutes of one core
-    python benchmarks/accelerators.py study --output DIR [--arms ...] [--seeds 1]
+    python benchmarks/accelerators.py study --output DIR [--arms ...] [--budget 0.25] [--seeds 1]
     python benchmarks/study/run.py --config DIR/study.yaml --corpus an4=an4_mfcc.tar.gz
+    python benchmarks/study/run.py --config DIR/study.yaml --page   # RESULTS_accelerators.md
 
 `steps` takes interleaved training steps of AN4's model with made-up batches, in processor time of
 one thread, and writes each arm's time over the base's to DIR/steps.json. `study` writes what the
-study's driver trains, one core an arm, resumable: each stage for as many epochs as cost what half
-of the recipe's epochs cost by steps.json. Wall-clock of a shared machine has no part in it.
+study's driver trains, one core an arm, resumable: as many epochs as cost, by steps.json, what that
+share of the recipe's epochs costs. Wall-clock of a shared machine has no part in it. The arms are
+in accelerator_arms.py. Results lie with those of the study, whose `progressive` is the base.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
 
+from benchmarks.accelerator_arms import (
+    ARMS,
+    BASE,
+    TIMED,
+    Arm,
+    arm_options,
+    changed_stages,
+    epochs,
+    planned,
+)
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.pipeline.plan.config import deep_merge, load_pipeline_config, read_yaml
 
@@ -34,65 +46,34 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "egs2" / "an4" / "asr1"
 PIPELINE = RECIPE / "conf" / "train_progressive.yaml"
 STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
-TIMED = ("align", "viterbi", "full_sum")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train.
-
-    Attributes:
-        changes: of a stage's options.
-        stages: that they apply to.
-        rates: factor of the learning rates there.
-    """
-
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[str, ...] = TIMED
-    rates: float = 1.0
-
-
-def _one(name: str, stages: tuple[str, ...] = TIMED, **options: Any) -> Arm:
-    return Arm({"accelerators": {name: options}}, stages)
-
-
-_BEFORE_FULL_SUM = ("align", "viterbi")
-ARMS: Mapping[str, Arm] = {
-    "base": Arm(),
-    "float32": Arm({"accelerators": {"precision": None}}),
-    "layer_drop": _one("layer_drop", _BEFORE_FULL_SUM, theta=0.5),
-    "layer_drop_75": _one("layer_drop", _BEFORE_FULL_SUM, theta=0.75),
-    "layer_drop_rescale": _one("layer_drop", _BEFORE_FULL_SUM, theta=0.5, rescale=True),
-    "rep_conv": _one("rep_conv"),
-    "rep_conv_fixed": _one("rep_conv", train_scale=False),
-    "selective": _one("selective"),
-    "sparse": _one("sparse", sparsity=0.8, every=50),
-    "sparse_all": _one("sparse", sparsity=0.8, every=50, explore="all"),
-    "sparse_static": _one("sparse", sparsity=0.8, explore="none"),
-    "thin": Arm({"encoder_conf": {"linear_units": 128}}),  # the control of sparse
-    "lion": Arm({"optim": "lion", "optim_conf": {"weight_decay": 0.1}}, rates=0.2),
-    "lion_slower": Arm({"optim": "lion", "optim_conf": {"weight_decay": 0.1}}, rates=0.1),
-}
 
 
 def plain_stages() -> Mapping[str, Mapping[str, Any]]:
     """The stages of AN4's pipeline, whose paths are the recipe's."""
+    return _stages_of(PIPELINE)
+
+
+def arm_stages(arm: Arm, folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """All options of an arm's stages.
+
+    Args:
+        folder: takes its YAML, and codes where a teacher's are wanted.
+    """
+    options = arm_options(arm, plain_stages())
+    if arm.codes:
+        about = {"subsampling": 4, "books": arm.codes["books"], "codes": arm.codes["codes"]}
+        (folder / "codes.json").write_text(json.dumps(about))
+        (folder / "codes").write_text(f"none {'00' * arm.codes['books']}\n")
+        taught = {"accelerators": {"repa": {"codes": str(folder)}}}
+        options = {name: deep_merge(section, taught) for name, section in options.items()}
+    path = folder / "arm.yaml"
+    path.write_text(yaml.safe_dump({"extends": str(PIPELINE), "train_stages": options}))
+    return _stages_of(path)
+
+
+def _stages_of(path: Path) -> Mapping[str, Mapping[str, Any]]:
     with contextlib.chdir(RECIPE):
-        return load_pipeline_config(PIPELINE).train_stages
-
-
-def stage_options(arm: Arm, name: str, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """What an arm's YAML says of a stage of AN4's pipeline, besides its epochs."""
-    if name not in arm.stages:
-        # a model has one size, whatever the stage
-        return {k: v for k, v in arm.changes.items() if k == "encoder_conf"}
-    changed = dict(arm.changes)
-    if arm.rates != 1.0:
-        rates = stage["scheduler_conf"]
-        changed["scheduler_conf"] = {
-            key: arm.rates * value for key, value in rates.items() if key.endswith("_lr")
-        }
-    return changed
+        return load_pipeline_config(path).train_stages
 
 
 # ---- time of steps ---------------------------------------------------------------------------
@@ -128,29 +109,45 @@ def step_of(options: Mapping[str, Any], repeats: int) -> Callable[[int], float]:
     return step
 
 
+def entries(arms: Sequence[str], stage: str, folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What is timed in a stage: arms that change it, and with align the stages before it.
+
+    Args:
+        folder: for files that a step reads.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in dict.fromkeys([BASE, *arms]):
+        arm = ARMS[name]
+        (folder / name).mkdir(exist_ok=True)
+        stages = arm_stages(arm, folder / name)
+        if name == BASE or stage in changed_stages(arm):
+            found[name] = stages[stage]
+        if arm.first is not None and stage == "align":
+            found[f"{name}/{arm.first[0]}"] = stages[arm.first[0]]
+    return found
+
+
 def time_steps(arms: Sequence[str], stages: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Stage -> arm -> mean time over the base's, its standard error, and seconds of a step."""
+    """Stage -> entry -> mean time over the base's, its standard error, and seconds of a step."""
     found: dict[str, Any] = {}
-    config = plain_stages()
     for stage in stages:
         steps = {}
-        for arm in dict.fromkeys(["base", *arms]):
-            if arm == "base" or stage in ARMS[arm].stages:
-                options = deep_merge(config[stage], stage_options(ARMS[arm], stage, config[stage]))
-                steps[arm] = step_of(options, repeats)
-                steps[arm](0)
-        times: dict[str, list[float]] = {arm: [] for arm in steps}
+        with tempfile.TemporaryDirectory() as folder:
+            for entry, options in entries(arms, stage, Path(folder)).items():
+                steps[entry] = step_of(options, repeats)
+                steps[entry](0)
+        times: dict[str, list[float]] = {entry: [] for entry in steps}
         for number in range(repeats):
-            for arm, step in steps.items():
-                times[arm].append(step(number))
-        base = statistics.fmean(times["base"])
+            for entry, step in steps.items():
+                times[entry].append(step(number))
+        base = statistics.fmean(times[BASE])
         found[stage] = {
-            arm: {
+            entry: {
                 "ratio": statistics.fmean(values) / base,
                 "error": statistics.stdev(values) / len(values) ** 0.5 / base,
                 "seconds": statistics.fmean(values),
             }
-            for arm, values in times.items()
+            for entry, values in times.items()
         }
     return found
 
@@ -158,50 +155,38 @@ def time_steps(arms: Sequence[str], stages: Sequence[str], repeats: int) -> dict
 # ---- screening -------------------------------------------------------------------------------
 
 
-def epochs(arm: str, steps: Mapping[str, Any]) -> dict[str, int]:
-    """Of each stage, as many as cost what the recipe's cost.
-
-    Raises:
-        ValueError: the arm's steps were not timed.
-    """
-    found = {name: int(options["max_epoch"]) for name, options in plain_stages().items()}
-    for stage in ARMS[arm].stages if arm != "base" else ():
-        try:
-            ratio = steps[stage][arm]["ratio"]
-        except KeyError as error:
-            raise ValueError(f"{arm} in {stage} was not timed; run steps --arms {arm}") from error
-        found[stage] = max(1, round(found[stage] / ratio))
-    return found
-
-
 def study_of(
-    output: Path, steps: Mapping[str, Any], arms: Sequence[str], seeds: Sequence[int]
+    output: Path, steps: Mapping[str, Any], arms: Sequence[str], seeds: Sequence[int], budget: float
 ) -> dict[str, Any]:
-    """A study.yaml of benchmarks/study/run.py: half of the recipe's epochs, or their time."""
-    study = read_yaml(STUDY)
-    plain = plain_stages()
-    sections = {
-        arm: {
+    """A study.yaml of benchmarks/study/run.py; its page is RESULTS_accelerators.md."""
+    study, plain = read_yaml(STUDY), plain_stages()
+    full = {name: int(options["max_epoch"]) for name, options in plain.items()}
+    sections, told = {}, {}
+    for name in dict.fromkeys([BASE, *arms]):
+        arm = ARMS[name]
+        counts = epochs(name, steps, full, budget)
+        sections[name] = {
             "config": str(PIPELINE.relative_to(RECIPE)),
-            "epochs": epochs(arm, steps),
-            "change": {
-                "train_stages": {
-                    name: stage_options(ARMS[arm], name, options) for name, options in plain.items()
-                }
-            },
+            **({"stages": planned(arm, plain)} if arm.first else {}),
+            **({"codes": dict(arm.codes)} if arm.codes else {}),
+            # a budget scales them back
+            "epochs": {stage: count / budget for stage, count in counts.items()},
+            "change": {"train_stages": arm_options(arm, plain)},
         }
-        for arm in arms
-    }
-    grid = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [0.5]}
+        ratios = [steps[stage][name]["ratio"] for stage in changed_stages(arm)]
+        step = {"step": round(statistics.fmean(ratios), 2)} if ratios else {}
+        told[name] = {"what": arm.what, "control": arm.control, **step}
+    grid = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [budget]}
     return {
         "work": str(output / "work"),
         "seeds": list(seeds),
-        "page": str(output / "RESULTS.md"),
-        "figure": str(output / "figure"),
-        **{key: study[key] for key in ("training_code", "sizes")},
+        "page": "benchmarks/RESULTS_accelerators.md",
+        "figure": "docs/figures/accelerators",
+        **{key: study[key] for key in ("training_code", "sizes", "results")},
         "corpora": {"an4": {**study["corpora"]["an4"], "epochs": {}}},
         "arms": sections,
-        "grid": [{**grid, "arms": list(arms)}],
+        "grid": [{**grid, "arms": list(sections)}],
+        "screening": {"title": "accelerators on AN4", "base": BASE, "arms": told},
     }
 
 
@@ -214,7 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", choices=TIMED, default=list(TIMED))
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--budget", type=float, default=0.5, help="share of the epochs (0.5)")
     args = parser.parse_args(arguments)
+    if not 0 < args.budget <= 1:
+        parser.error(f"--budget {args.budget}: a share of the recipe's epochs, above 0")
     output = args.output.resolve()
     path = output / "steps.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -226,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_atomically(path, json.dumps(deep_merge(known, found), indent=1) + "\n")
         print(json.dumps(found, indent=1))
         return
-    study = study_of(output, known, args.arms, args.seeds)
+    study = study_of(output, known, args.arms, args.seeds, args.budget)
     write_atomically(output / "study.yaml", yaml.safe_dump(study, sort_keys=False))
     print(f"{output / 'study.yaml'}: for benchmarks/study/run.py --config")
 

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ def pipeline_yaml(study: Study, unit: Unit) -> dict[str, Any]:
         merged = deep_merge(merged, {"stage_scheduler_conf": {"stages": arm["stages"]}})
     stages = planned_stages(study, unit)
     merged = deep_merge(merged, {"train_stages": {k: {"max_epoch": v} for k, v in stages.items()}})
+    if arm.get("codes"):
+        options = {"accelerators": {"repa": {"codes": str(study.codes(unit))}}}
+        taught = [k for k in stages if _is_taught(merged["train_stages"][k])]
+        merged = deep_merge(merged, {"train_stages": dict.fromkeys(taught, options)})
     source, start = study.source(unit), arm.get("start")
     if source is not None and start:
         init: dict[str, Any] = {"model": str(study.experiment(source) / start["stage"])}
@@ -41,6 +45,10 @@ def pipeline_yaml(study: Study, unit: Unit) -> dict[str, Any]:
         first = next(iter(stages))
         merged = deep_merge(merged, {"train_stages": {first: {"init_from": init}}})
     return merged
+
+
+def _is_taught(section: Mapping[str, Any]) -> bool:
+    return bool((section.get("accelerators") or {}).get("repa"))
 
 
 def planned_stages(study: Study, unit: Unit) -> dict[str, int]:
@@ -96,6 +104,8 @@ def configuration_hash(study: Study, unit: Unit, path: Path) -> str:
         study.corpus(unit.corpus)["labels"][unit.labels].get("options"),
     ]  # fmt: skip
     text = json.dumps(options, default=str, sort_keys=True).replace(str(study.work), "")
+    if study.arm(unit.arm).get("codes"):
+        text += json.dumps(study.arm(unit.arm)["codes"], sort_keys=True)
     source = study.source(unit)
     if source is not None:
         text += configuration_hash(study, source, write_configuration(study, source))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.study.summary import PARTS, Row
 from espnet_plugin.report.style import save, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLOURS = ("#1f5fa8", "#d1642a", "#3b8f5a", "#8a5aa8", "#777777", "#b59a1d")
 _MARKS = {"dev": "-", "test": ":"}
@@ -56,6 +60,45 @@ def draw(rows: Sequence[Row], arms: Sequence[str], target: Path) -> list[Path]:
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8, frameon=False)
         tidy(axes)
+    return _saved(figure, target)
+
+
+def draw_differences(
+    moved: Mapping[str, Sequence[float]], scatter: float | None, target: Path
+) -> list[Path]:
+    """A line for every arm: a point for each seed's difference to the base, best first.
+
+    Args:
+        moved: arm -> differences; arms without one are left out.
+        scatter: standard deviation between seeds, drawn as a band of its resolution for one seed.
+        target: without suffix; .png and .svg are written.
+
+    Returns:
+        The files; none without a difference.
+    """
+    from matplotlib.figure import Figure
+
+    known = {name: values for name, values in moved.items() if values}
+    if not known:
+        return []
+    order = sorted(known, key=lambda name: -sum(known[name]) / len(known[name]))
+    figure = Figure(figsize=(6.4, 1.2 + 0.24 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    if scatter is not None:
+        width = 1.96 * scatter * 2**0.5
+        axes.axvspan(-width, width, color="#dddddd", label="resolution of one seed")
+        axes.legend(fontsize=8, frameon=False)
+    axes.axvline(0, color="#777777", linewidth=0.8)
+    for place, name in enumerate(order):
+        axes.plot(known[name], [place] * len(known[name]), "o", color=_COLOURS[0], markersize=4)
+    axes.set_yticks(range(len(order)), [name.replace("_", " ") for name in order], fontsize=8)
+    axes.set_xlabel("CER of dev and test minus the base's, in % (left is better)")
+    tidy(axes)
+    return _saved(figure, target)
+
+
+def _saved(figure: Figure, target: Path) -> list[Path]:
+    """Both files of a figure."""
     target.parent.mkdir(parents=True, exist_ok=True)
     svg = target.with_suffix(".svg")
     partial = svg.with_suffix(".partial.svg")

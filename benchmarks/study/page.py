@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.study import screening
 from benchmarks.study.configuration import training_code_hash
 from benchmarks.study.figure import draw
 from benchmarks.study.results import Result, read_results
@@ -20,11 +21,19 @@ MAIN = (CLAIM, "progressive_without_mbr", BASELINE, "full_sum_from_aligner")
 
 
 def write_page(study: Study) -> Path:
-    """Write the page and its picture; returns the page."""
+    """Write the page and its picture; returns the page.
+
+    Raises:
+        ValueError: a screening of which nothing has been trained.
+    """
     code = training_code_hash(study.raw["training_code"])
     results = read_results(study, all_units(study))
     rows = table_rows(study, code, results)
     page = ROOT / str(study.raw["page"])
+    if "screening" in study.raw:
+        lines = [*screening.lines(study, rows, page), *_failures(rows), *_provenance(rows, results)]
+        write_atomically(page, "\n".join(lines) + "\n")
+        return page
     figures = draw(rows, MAIN, ROOT / str(study.raw["figure"]))
     write_atomically(page, "\n".join(_lines(study, rows, results, figures, page)) + "\n")
     return page

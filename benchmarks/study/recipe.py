@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.study.configuration import write_configuration
-from benchmarks.study.units import Study, Unit
+from benchmarks.study.units import ROOT, Study, Unit
 
 #: In the environment of everything that a driver starts; names what it was started for.
 MARK = "ESPNET_PROGRESSIVE_STUDY"
@@ -66,12 +67,24 @@ def preparation(study: Study, corpus: str, labels: str, jobs: int) -> list[str]:
 
 def training(study: Study, unit: Unit) -> list[str]:
     """Command of a training on one core, its decoding and its scores, steps 6 to 9."""
-    return [
+    command = [
         *_recipe(study, unit.corpus, unit.labels),
         "--asr_config", str(write_configuration(study, unit)),
         "--asr_exp", f"exp/{unit.name}", "--stage", "6", "--stop_stage", "9",
         "--nj", "1", "--train_threads", "1", *_python(),
     ]  # fmt: skip
+    codes, source = study.arm(unit.arm).get("codes"), study.source(unit)
+    if not codes or source is None:
+        return command
+    teacher = str(study.experiment(source) / codes["stage"])
+    first = [sys.executable, str(ROOT / "benchmarks/study/codes.py"), "--teacher", teacher]
+    first += [
+        "--output_dir",
+        str(study.codes(unit)),
+        *(["--random"] if codes.get("random") else []),
+    ]
+    first += [t for k in ("books", "codes") if k in codes for t in (f"--{k}", str(codes[k]))]
+    return ["bash", "-c", f"{shlex.join(first)} && exec {shlex.join(command)}"]
 
 
 def _recipe(study: Study, corpus: str, labels: str) -> list[str]:

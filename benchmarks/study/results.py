@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.study.codes import SECONDS
 from benchmarks.study.units import ROOT, Study, Unit
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import fields
@@ -157,10 +158,11 @@ def collect(study: Study, unit: Unit) -> tuple[tuple[Step, ...], dict[str, Any],
 
 
 def _steps(study: Study, unit: Unit) -> tuple[Step, ...]:
-    """Of the training, after those of the one that it starts from."""
+    """Of the training, after those of the one that it starts from or has as a teacher."""
     before: tuple[Step, ...] = ()
-    source, start = study.source(unit), study.arm(unit.arm).get("start")
-    if source is not None and start:
+    source, arm = study.source(unit), study.arm(unit.arm)
+    start = arm.get("start") or arm.get("codes") or {}
+    if source is not None and not start.get("random"):
         earlier = _steps(study, source)
         names = [step.name for step in earlier]
         before = tuple(
@@ -176,7 +178,16 @@ def _steps(study: Study, unit: Unit) -> tuple[Step, ...]:
         Step(name.removeprefix("train:"), step.seconds, reference)
         for name, step, reference in zip(names, steps, reference_times(steps), strict=True)
     )
+    if arm.get("codes"):
+        before += _codes_step(study.codes(unit), steps[0].seconds, reference_times(steps)[0])
     return (*before, *own)
+
+
+def _codes_step(folder: Path, seconds: float, reference: float | None) -> tuple[Step]:
+    """Making a teacher's codes, which no pipeline measured, as fast as the stage after it."""
+    spent = float((folder / SECONDS).read_text(encoding="utf-8"))
+    known = None if reference is None else spent * reference / max(seconds, 1e-9)
+    return (Step("(codes)", spent, known),)
 
 
 def commit() -> str:

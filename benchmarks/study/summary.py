@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -97,8 +98,8 @@ def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[
     return rows
 
 
-def difference(a: Row, b: Row, part: str) -> Comparison | None:
-    """b's word errors minus a's, those of all common seeds together; None without one.
+def difference(a: Row, b: Row, *parts: str) -> Comparison | None:
+    """b's word errors minus a's, those of all common seeds and parts together; None without one.
 
     Whole speakers or sessions are drawn.
     """
@@ -109,9 +110,10 @@ def difference(a: Row, b: Row, part: str) -> Comparison | None:
     speakers: dict[str, str] = {}
     for row in (a, b):
         counts: dict[str, Counts] = {}
-        for seed in seeds:
+        for seed, part in itertools.product(seeds, parts):
             words = row.results[seed].words[row.stages[seed]][part]
-            for utterance, (speaker, errors, tokens) in words.items():
+            for name, (speaker, errors, tokens) in words.items():
+                utterance = f"{part} {name}"
                 speakers[utterance] = speaker
                 one = Counts(sentences=1, tokens=tokens, substitutions=errors)
                 counts[utterance] = counts.get(utterance, Counts()) + one

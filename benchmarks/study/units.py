@@ -14,9 +14,10 @@ from espnet_plugin.pipeline.plan.config import deep_merge, read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 _TOP = (
     "work", "seeds", "page", "figure", "training_code", "corpora", "sizes", "arms", "grid",
-    "trials", "extrapolate", "results",
+    "trials", "extrapolate", "results", "screening",
 )  # fmt: skip
-_ARM = ("config", "change", "start", "part_of", "until", "stages", "epochs")
+_ARM = ("config", "change", "start", "codes", "part_of", "until", "stages", "epochs")
+_CODES = ("arm", "stage", "books", "codes", "random")
 _AXES = ("corpora", "labels", "sizes", "budgets", "arms", "seeds")
 
 
@@ -93,9 +94,14 @@ class Study:
         return str(self.arm(arm).get("part_of", arm))
 
     def source(self, unit: Unit) -> Unit | None:
-        """The training whose model this one starts from."""
-        start = self.arm(unit.arm).get("start")
-        return replace(unit, arm=start["arm"]) if start else None
+        """The training whose model this one starts from, or has as a teacher."""
+        arm = self.arm(unit.arm)
+        before = arm.get("start") or arm.get("codes")
+        return replace(unit, arm=before["arm"]) if before else None
+
+    def codes(self, unit: Unit) -> Path:
+        """Where a teacher's codes of a training are made (`accelerators.repa`)."""
+        return self.folder(unit.corpus) / "exp" / f"{unit.name}-codes"
 
     def change(self, unit: Unit) -> dict[str, Any]:
         """Everything that differs from the arm's YAML but for epochs and starting points."""
@@ -126,7 +132,12 @@ def read_study(path: Path) -> Study:
         _known(arm, _ARM, place)
         if ("part_of" in arm) == ("config" in arm):
             raise ValueError(f"{place}: give either config (a recipe's YAML) or part_of (an arm)")
-        for other in (arm.get("part_of"), (arm.get("start") or {}).get("arm")):
+        codes = arm.get("codes") or {}
+        _known(codes, _CODES, f"{place}.codes")
+        if codes and "start" in arm:
+            raise ValueError(f"{place}: give either start or codes; it has one source")
+        starts = [(arm.get(key) or {}).get("arm") for key in ("start", "codes")]
+        for other in (arm.get("part_of"), *starts):
             if other is not None:
                 choose(other, raw["arms"], f"{place}: arm")
     for number, block in enumerate(raw["grid"]):

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from espnet_plugin.nn.accelerators import private_file
+from tests.unit.nn.test_repa import write
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +138,10 @@ def test_two_processes_learn_what_one_learns(
 TOGETHER: dict[str, dict[str, Any]] = {
     "draws": {"layer_drop": {"theta": 0.5}, "rep_conv": {"kernels": [3, 1]}, "slim": {"l1": 0.01}},
     "masks": {"sparse": {"sparsity": 0.5, "every": 1, "until": 0.9, "alpha": 0.6}},
+    "average": {"ema": {"decay": 0.8}},
+    "codes": {"repa": {"codes": "FOLDER", "block": 1, "hidden": 6}},
 }
+FRAMES = 13  # of the encoder, in each utterance
 
 
 @pytest.mark.parametrize("name", TOGETHER)
@@ -145,7 +149,11 @@ def test_two_processes_agree_about_accelerators(
     name: str, data: Path, preloaded_python: str, tmp_path: Path
 ) -> None:
     config = f"{name}.yaml"
-    (data / config).write_text(yaml.safe_dump({**CONFIG, "accelerators": TOGETHER[name]}))
+    if name == "codes":
+        drawn = np.random.default_rng(1).integers(4, size=(8, FRAMES, 2))
+        write(data, {f"u{n}": torch.from_numpy(codes) for n, codes in enumerate(drawn)}, codes=4)
+    text = yaml.safe_dump({**CONFIG, "accelerators": TOGETHER[name]})
+    (data / config).write_text(text.replace("FOLDER", str(data)))
     one = train(data, preloaded_python, "full_sum", tmp_path / "one", 1, config)
     two = train(data, preloaded_python, "full_sum", tmp_path / "two", 2, config)
     for key, value in one.items():

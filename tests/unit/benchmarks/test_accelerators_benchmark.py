@@ -4,60 +4,179 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import benchmarks.accelerators as benchmark
-from benchmarks.study.configuration import load_configuration, pipeline_yaml
+from benchmarks.accelerator_arms import ARMS, BASE, TIMED, changed_stages, epochs, planned
+from benchmarks.study.configuration import (
+    configuration_hash,
+    load_configuration,
+    pipeline_yaml,
+    planned_stages,
+    write_configuration,
+)
 from benchmarks.study.units import Study, Wanted, read_study, select
-from espnet_plugin.nn.accelerators import build_accelerators
+from espnet_plugin.nn.accelerators import accelerator_names, build_accelerators
+from espnet_plugin.pipeline.plan.config import espnet_options
 from espnet_plugin.pipeline.plan.scheduler import make_plan
 
-HALF = {"ratio": 0.5, "error": 0.0, "seconds": 1.0}
-STEPS = {stage: dict.fromkeys(benchmark.ARMS, HALF) for stage in benchmark.TIMED}
+SECONDS = {"align": 1.0, "viterbi": 1.1, "full_sum": 1.3}
+RATIO = 0.7
+
+
+def timed(ratio: float) -> dict[str, Any]:
+    names = [*ARMS, *(f"{name}/{arm.first[0]}" for name, arm in ARMS.items() if arm.first)]
+    return {
+        stage: {
+            name: {"ratio": 1.0 if name == BASE else ratio, "seconds": seconds} for name in names
+        }
+        for stage, seconds in SECONDS.items()
+    }
+
+
+def make_study(output: Path, budget: float) -> Study:
+    (output / "steps.json").write_text(json.dumps(timed(RATIO)))
+    options = ["--output", str(output), "--seeds", "1", "2", "--budget", str(budget)]
+    benchmark.main(["study", *options])
+    return read_study(output / "study.yaml")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    output = tmp_path_factory.mktemp("accelerators")
-    (output / "steps.json").write_text(json.dumps(STEPS))
-    benchmark.main(["study", "--output", str(output), "--seeds", "1", "2"])
-    return read_study(output / "study.yaml")
+    return make_study(tmp_path_factory.mktemp("accelerators"), 0.25)
 
 
-@pytest.mark.parametrize("arm", benchmark.ARMS)
-def test_every_arm_is_a_pipeline_of_equal_time(arm: str, study: Study, tmp_path: Path) -> None:
-    units = select(study, Wanted(arms=[arm]))
+@pytest.fixture(scope="module")
+def full() -> dict[str, int]:
+    return {name: int(options["max_epoch"]) for name, options in benchmark.plain_stages().items()}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_a_pipeline(arm: str, study: Study, tmp_path: Path) -> None:
+    units = [unit for unit in select(study, Wanted(arms=[arm])) if unit.arm == arm]
     assert [unit.seed for unit in units] == [1, 2]
     path = tmp_path / "arm.yaml"
     path.write_text(yaml.safe_dump(pipeline_yaml(study, units[0])))
     config = load_configuration(study, units[0], path)
-    assert [stage.name for stage in make_plan(config)] == ["align", "viterbi", "full_sum", "mbr"]
     plain = benchmark.plain_stages()
+    assert [stage.name for stage in make_plan(config)] == planned(ARMS[arm], plain)
     for name, options in config.train_stages.items():
         build_accelerators(options["accelerators"])
-        changed = arm != "base" and name in benchmark.ARMS[arm].stages
-        # twice as fast, half of the recipe's budget
-        full = plain[name]["max_epoch"]
-        assert options["max_epoch"] == (full if changed else round(full / 2))
-        differs = {key for key in options if options[key] != plain[name].get(key)}
-        assert bool(differs - {"max_epoch"}) == (changed or arm == "thin")
-    if arm == "lion":
-        assert config.train_stages["align"]["scheduler_conf"]["peak_lr"] == pytest.approx(2.4e-4)
+        before = plain.get(name, {})
+        differs = {key for key in options if options[key] != before.get(key, "absent")}
+        assert bool(differs - {"max_epoch"}) == (name in ARMS[arm].options), name
+    for name in TIMED if ARMS[arm].codes else ():
+        repa = config.train_stages[name]["accelerators"].get("repa")
+        assert (repa is None) == (name == "full_sum")
+        assert repa is None or repa["codes"] == str(study.codes(units[0]))
 
 
-def test_an_arm_that_was_not_timed_is_named() -> None:
+@pytest.mark.parametrize("budget", [0.25, 0.5])
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_costs_what_the_base_costs(arm: str, budget: float, full: dict[str, int]) -> None:
+    found = epochs(arm, timed(RATIO), full, budget)
+    base = epochs(BASE, timed(RATIO), full, budget)
+    assert base == {stage: max(1, round(count * budget)) for stage, count in full.items()}
+    if ARMS[arm].equal_epochs:
+        assert found == base
+        return
+    ratios = {stage: RATIO if stage in changed_stages(ARMS[arm]) else 1.0 for stage in TIMED}
+    cost = sum(found[stage] * SECONDS[stage] * ratios[stage] for stage in TIMED)
+    if ARMS[arm].first is not None:
+        cost += found[ARMS[arm].first[0]] * SECONDS["align"] * RATIO
+    whole = ARMS[arm].time * sum(base[stage] * SECONDS[stage] for stage in TIMED)
+    assert abs(cost - whole) <= SECONDS["full_sum"] / 2 + 1e-9
+    assert found["mbr"] == base["mbr"]
+
+
+def test_saved_time_goes_where_it_should(full: dict[str, int]) -> None:
+    base, found = (epochs(arm, timed(RATIO), full, 0.5) for arm in (BASE, "stacked"))
+    assert {name: found[name] - base[name] for name in base} == {
+        "align": 0, "viterbi": 0, "mbr": 0,
+        "full_sum": round(0.3 * 20 * 1.0 / 1.3),  # 0.3 of 20 epochs of 1 s, in those of 1.3 s
+    }  # fmt: skip
+
+
+def test_the_study_trains_these_epochs(study: Study, full: dict[str, int]) -> None:
+    for unit in select(study, Wanted(seeds=[1])):
+        assert planned_stages(study, unit) == epochs(unit.arm, timed(RATIO), full, 0.25)
+
+
+def test_the_base_is_the_studys_own(study: Study) -> None:
+    """So that what one of the two has trained counts for the other."""
+    ours = read_study(benchmark.STUDY)
+    assert set(ours.raw["arms"]) & set(ARMS) == {BASE}
+    assert study.results == ours.results
+    (unit,) = select(study, Wanted(arms=[BASE], seeds=[1]))
+    paths = [write_configuration(each, unit) for each in (study, ours)]
+    hashes = [configuration_hash(s, unit, p) for s, p in zip((study, ours), paths, strict=True)]
+    assert hashes[0] == hashes[1]
+
+
+def test_every_accelerator_has_an_arm_and_every_control_is_one() -> None:
+    used = {
+        name
+        for arm in ARMS.values()
+        for options in arm.options.values()
+        for name in options.get("accelerators") or {}
+    }
+    elsewhere = {"distill"}  # benchmarks/continue_arms.py
+    built_in = {name for name in accelerator_names() if "of_this_test" not in name}
+    assert used | elsewhere == built_in
+    assert {arm.control for arm in ARMS.values()} - {None} <= set(ARMS)
+
+
+def test_rates_are_scaled(study: Study) -> None:
+    changed = study.arm("lion")["change"]["train_stages"]["align"]["scheduler_conf"]
+    assert changed["peak_lr"] == pytest.approx(2.4e-4)
+
+
+def test_an_arm_that_was_not_timed_is_named(full: dict[str, int]) -> None:
+    steps = timed(RATIO)
+    del steps["align"]["rep_conv"]
     with pytest.raises(ValueError, match="rep_conv in align was not timed; run steps --arms rep"):
-        benchmark.epochs("rep_conv", {})
+        epochs("rep_conv", steps, full, 0.5)
+    with pytest.raises(ValueError, match=f"{BASE} in align was not timed"):
+        epochs("rep_conv", {}, full, 0.5)
+    del steps["align"]["ticket/search"]
+    with pytest.raises(ValueError, match=r"ticket/search in align .* --arms ticket$"):
+        epochs("ticket", steps, full, 0.5)
+
+
+def test_impossible_budgets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for budget in ("0", "1.5"):
+        with pytest.raises(SystemExit):
+            benchmark.main(["study", "--output", str(tmp_path), "--budget", budget])
+        assert "a share of the recipe's epochs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ARMS)
+def test_espnet_accepts_every_arm(arm: str, tmp_path: Path) -> None:
+    """As the check before a training: parser, model, optimizer, accelerators attached."""
+    from espnet_plugin.jobs.check_config import check_stage
+
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text("".join(f"{t}\n" for t in ["<blank>", "<unk>", *"abc", "<sos/eos>"]))
+    for name, section in benchmark.arm_stages(ARMS[arm], tmp_path).items():
+        if name not in ARMS[arm].options and arm != BASE:
+            continue
+        path = tmp_path / f"{name}.yaml"
+        options = {**espnet_options(section), "loss": section["loss"], "normalize": None}
+        path.write_text(yaml.safe_dump({**options, "input_size": 26}))
+        given = ["--config", str(path), "--token_list", str(tokens), "--token_type", "char"]
+        assert check_stage(name, [*given, "--output_dir", str(tmp_path / "exp")]), name
 
 
 @pytest.mark.slow
 def test_steps_are_timed_beside_the_bases(tmp_path: Path) -> None:
-    arguments = ["steps", "--output", str(tmp_path), "--arms", "rep_conv", "--stages", "full_sum"]
-    benchmark.main([*arguments, "--repeats", "2"])
-    found = json.loads((tmp_path / "steps.json").read_text())["full_sum"]
-    assert found["base"]["ratio"] == 1.0
-    assert found["rep_conv"]["seconds"] == pytest.approx(
-        found["rep_conv"]["ratio"] * found["base"]["seconds"]
-    )
+    arguments = ["steps", "--output", str(tmp_path), "--arms", "ticket", "repa"]
+    benchmark.main([*arguments, "--stages", "align", "--repeats", "2"])
+    found = json.loads((tmp_path / "steps.json").read_text())["align"]
+    assert set(found) == {BASE, "ticket", "ticket/search", "repa"}
+    assert found[BASE]["ratio"] == 1.0
+    for one in found.values():
+        assert one["seconds"] == pytest.approx(one["ratio"] * found[BASE]["seconds"])
