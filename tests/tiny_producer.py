@@ -34,6 +34,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--samples", action="store_true")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each record")
     parser.add_argument("--fault", choices=["die", "end", "cut", "damage", "stall", "print"])
     parser.add_argument("--at", type=int, default=-1, help="number of the record of the fault")
     parser.add_argument("--unless", type=Path, help="no fault where this file exists")
@@ -62,6 +63,7 @@ def main() -> int:
                 out.write(content[:-1] + bytes([content[-1] ^ 1]))
             if args.fault == "print":
                 out.write(b"a message that does not belong here, long enough to be a header")
+        time.sleep(args.pause)
         try:
             write_record(out, made)
         except BrokenPipeError:

@@ -48,12 +48,13 @@ def write_filtered(source: Path, target: Path, skipped: Mapping[str, str]) -> in
     if (source / "wav.scp").is_file():
         rows = _without(source / "wav.scp", skipped)
         if (source / "segments").is_file():
-            used = {fields(value)[0] for value in read_table(target / "segments").values()}
+            pieces = read_table(target / "segments", allow_empty=True)
+            used = {fields(value)[0] for value in pieces.values()}
             rows = {key: value for key, value in rows.items() if key in used}
         write_table(target / "wav.scp", rows)
-    if (target / "utt2spk").is_file():
+    if (source / "utt2spk").is_file():
         speakers: dict[str, list[str]] = {}
-        for utterance, speaker in sorted(read_table(target / "utt2spk").items()):
+        for utterance, speaker in sorted(_without(source / "utt2spk", skipped).items()):
             speakers.setdefault(speaker, []).append(utterance)
         write_table(target / "spk2utt", {s: " ".join(utts) for s, utts in speakers.items()})
     write_skipped(target, skipped)

@@ -32,7 +32,9 @@ def run(tmp_path: Path) -> Run:
     run = Run(tmp_path / "seed3", 3, new=2)
     for part in ("train", "dev", "test"):
         run.data(part).mkdir(parents=True)
-        for name, table in (("text", TEXTS), ("wav.scp", dict.fromkeys(TEXTS, "a.wav"))):
+        kinds = {"wav.scp": "a.wav", "utt2spk": "spk"}
+        tables = {name: dict.fromkeys(TEXTS, value) for name, value in kinds.items()}
+        for name, table in {"text": TEXTS, **tables}.items():
             text = "".join(f"{key} {value}\n" for key, value in table.items())
             (run.data(part) / name).write_text(text)
         benchmark.split(run, part)

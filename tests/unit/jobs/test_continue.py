@@ -90,6 +90,22 @@ def test_data_and_pipeline(arguments: list[str], tmp_path: Path) -> None:
     assert options["scheduler_conf"]["peak_lr"] == 5e-5
 
 
+def test_nothing_replayed_and_nothing_distilled_is_plain_fine_tuning(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert CONTINUE.main([*arguments, "--replay", "0", "--distill", "0"]) == 0
+    for name in ("text", "wav.scp", "utt2spk", "spk2utt"):
+        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+    (stage,) = make_plan(load_pipeline_config(tmp_path / "train.yaml"))
+    assert not stage.options.get("accelerators")
+    # and where there is no new label, it starts from the model as it is
+    source = tmp_path / "model/valid.pth"
+    start = torch.load(extended_start(source, TOKENS, tmp_path / "s.pth"), weights_only=True)
+    model = torch.load(source, weights_only=True)
+    assert list(start) == list(model)
+    assert all(torch.equal(value, model[name]) for name, value in start.items())
+
+
 def test_distillation_is_an_option_of_the_stage(arguments: list[str], tmp_path: Path) -> None:
     assert CONTINUE.main([*arguments, "--distill", "0.25"]) == 0
     (stage,) = make_plan(load_pipeline_config(tmp_path / "train.yaml"))

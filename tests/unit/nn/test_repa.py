@@ -57,6 +57,23 @@ def test_stretching_keeps_time() -> None:
     assert stretched(6, 3).tolist() == [1, 3, 5]
 
 
+@pytest.mark.parametrize("student", [40, 31, 52])
+def test_pairs_of_frames_are_not_shifted(student: int) -> None:
+    """What a teacher and a student see of one signal is most alike without a shift."""
+    frames = 40
+
+    def seen(count: int) -> torch.Tensor:
+        return (0.9 * (torch.arange(count) + 0.5) * frames / count).sin()
+
+    pairs, inside = stretched(frames, student), slice(4, student - 4)
+    apart = {
+        shift: float((seen(student) - seen(frames)[(pairs + shift).clamp(0, frames - 1)])[inside]
+        .square().mean())
+        for shift in range(-2, 3)
+    }  # fmt: skip
+    assert min(apart, key=lambda shift: apart[shift]) == 0
+
+
 def write(folder: Path, table: dict[str, torch.Tensor], **about: Any) -> str:
     given = {"books": BOOKS, "codes": CODES, "subsampling": 4, **about}
     (folder / "codes.json").write_text(json.dumps(given))

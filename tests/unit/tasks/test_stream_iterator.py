@@ -126,6 +126,16 @@ def test_a_source_that_does_not_replay_says_so(
     assert told in caplog.text
 
 
+def test_a_slow_producer_is_waited_for_and_told(
+    tmp_path: Path, undisturbed: list[list[Batch]], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = epochs(factory(tmp_path, arguments="--pause 0.02"), [1, 2, 3])
+    assert found == undisturbed  # late, and all of it
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == 3
+    assert all("set stream.processes higher, or give the producer a core" in t for t in told)
+
+
 def test_a_fault_ends_the_epoch_and_the_place_before_it_stands(
     tmp_path: Path, undisturbed: list[list[Batch]]
 ) -> None:
