@@ -71,7 +71,7 @@ def _lines(
         yield ""
     yield from _table(rows)
     yield from _significance(study, rows)
-    yield from _ablations(rows)
+    yield from changes(rows)
     yield from step_cost_section(study)
     yield from _failures(rows)
     yield from _trials(study)
@@ -184,24 +184,14 @@ def _find(rows: Sequence[Row], row: Row, arm: str) -> Row | None:
     return None
 
 
-def _ablations(rows: Sequence[Row]) -> Iterator[str]:
+def changes(rows: Sequence[Row]) -> Iterator[str]:
+    """The table of arms that change the pipeline, also where it itself was not trained."""
     lines = []
     for row in rows:
-        base = _find(rows, row, CLAIM)
-        if row.unit.arm in MAIN or base is None or not row.results:
+        if row.unit.arm in MAIN or not row.results:
             continue
-        common = sorted(set(row.results) & set(base.results))
-        if not common:
-            continue
-        moved = [
-            sum(r.results[s].wer(r.stages[s], part) * sign for r, sign in ((row, 1), (base, -1)))
-            for part in PARTS
-            for s in common
-        ]
-        dev, test = moved[: len(common)], moved[len(common) :]
-        marks = [f"{sum(x) / len(x):+.1f}" for x in (dev, test)]
         place = f"{' '.join(row.place[:3])}, {row.unit.budget:g}"
-        lines.append(f"| {place} | {_cells(row)} | {marks[0]} | {marks[1]} |")
+        lines.append(f"| {place} | {_cells(row)} | {_moved(row, _find(rows, row, CLAIM))} |")
     if lines:
         yield f"## Changes to {CLAIM}, one at a time"
         yield ""
@@ -212,6 +202,18 @@ def _ablations(rows: Sequence[Row]) -> Iterator[str]:
         yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         yield from lines
         yield ""
+
+
+def _moved(row: Row, base: Row | None) -> str:
+    """Mean differences of the WER of common seeds, dev and test; dashes where there are none."""
+    common = [] if base is None else sorted(set(row.results) & set(base.results))
+    if base is None or not common:
+        return "- | -"
+    means = []
+    for part in PARTS:
+        pairs = [[r.results[s].wer(r.stages[s], part) for r in (row, base)] for s in common]
+        means.append(sum(own - other for own, other in pairs) / len(common))
+    return f"{means[0]:+.1f} | {means[1]:+.1f}"
 
 
 def _failures(rows: Sequence[Row]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study.page import verdict
+from benchmarks.study.page import changes, verdict
 from benchmarks.study.results import Result, Step
 from benchmarks.study.step_cost import add_measurement
 from benchmarks.study.step_table import fit, outputs, predicted, step_cost_section
@@ -138,6 +138,18 @@ def test_the_verdict_follows_the_numbers() -> None:
     two = a_row("progressive", {1: [1, 1, 1], 2: [1, 1, 0]})
     assert "Nowhere do the ranges" in verdict([two, theirs])  # two seeds are too few
     assert "Nothing is known yet" in verdict([ours])
+
+
+def test_changes_stand_in_the_table_even_where_the_pipeline_was_not_trained() -> None:
+    ours = a_row("progressive", {1: [1, 1, 1], 2: [1, 1, 0]})
+    there = a_row("no_boost", {2: [2, 1, 0], 3: [9, 9, 9]})  # one common seed
+    lines = list(changes([ours, there, a_row("no_boost", {1: [3, 0, 0]}, budget=0.25)]))
+    assert any(line.startswith("| fake char small, 0.5 | no boost | 2, 3 |") for line in lines)
+    (line,) = (row for row in lines if "small, 0.5" in row)
+    assert line.endswith("| +3.3 | +3.3 |")
+    (line,) = (row for row in lines if "small, 0.25" in row)
+    assert line.endswith("| - | - |")
+    assert list(changes([ours])) == []
 
 
 def measured(labels: int, vocabulary: int, full: float) -> dict[str, object]:
