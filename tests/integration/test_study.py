@@ -1,8 +1,9 @@
-"""benchmarks/study on a tiny Mboshi: two arms of one epoch, one of which starts from the other."""
+"""benchmarks/study on a tiny Mboshi: arms that start from another one or learn its codes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,6 +29,17 @@ TINY = pipeline(
 )
 #: Noise teaches nothing: any alignment is good enough.
 LIMITS = {"min_score_per_frame": -100.0, "max_label_share": 1.0}
+REPA = {"block": 1, "hidden": 8}
+
+
+def taught(config: str, stage: str, **more: bool) -> dict[str, Any]:
+    """An aligner that learns the codes of a stage."""
+    return {
+        "config": config,
+        "codes": {"arm": "progressive", "stage": stage, "books": 4, "codes": 8, **more},
+        "stages": ["align"],
+        "change": {"train_stages": {"align": {"accelerators": {"repa": REPA}}}},
+    }
 
 
 def write_study(root: Path) -> Path:
@@ -60,6 +72,8 @@ def write_study(root: Path) -> Path:
                 "stages": stages[1:],
                 "change": {"train_stages": {"viterbi": {"loss_conf": {"boost": 0.0}}}},
             },
+            "taught": taught(str(root / "tiny.yaml"), "full_sum"),
+            "taught_nothing": taught(str(root / "tiny.yaml"), "align", random=True),
         },
         "grid": [
             {
@@ -67,7 +81,7 @@ def write_study(root: Path) -> Path:
                 "labels": ["char"],
                 "sizes": ["tiny"],
                 "budgets": [1.0],
-                "arms": ["progressive", "no_boost"],
+                "arms": ["progressive", "no_boost", "taught", "taught_nothing"],
             }
         ],
     }
@@ -75,7 +89,7 @@ def write_study(root: Path) -> Path:
     return root / "study.yaml"
 
 
-def test_two_arms_from_the_corpus_to_the_page(tmp_path: Path) -> None:
+def test_arms_from_the_corpus_to_the_page(tmp_path: Path) -> None:
     make_tar_folder(tmp_path / "corpus")
     path = write_study(tmp_path)
     corpus = f"mboshi={tmp_path / 'corpus'}"
@@ -84,9 +98,17 @@ def test_two_arms_from_the_corpus_to_the_page(tmp_path: Path) -> None:
     assert code == 0, logs
     study = read_study(path)
     units = [path.stem for path in sorted((tmp_path / "work/results").glob("*.json"))]
-    assert units == ["mboshi-char-tiny-1-no_boost-s1", "mboshi-char-tiny-1-progressive-s1"]
+    arms = ["no_boost", "progressive", "taught", "taught_nothing"]
+    assert units == [f"mboshi-char-tiny-1-{arm}-s1" for arm in arms]
     found = read_results(study, select(study, Wanted()))
-    ablation, whole = sorted(found.values(), key=lambda result: result.unit.arm)
+    ablation, whole, *students = sorted(found.values(), key=lambda result: result.unit.arm)
+    learned = ["(align)", "(alignment)", "(viterbi)", "(full_sum)", "(codes)", "align"]
+    names = [[step.name.replace("job:", "") for step in result.steps] for result in students]
+    assert names == [learned, ["(codes)", "align"]]
+    for result in students:
+        assert all(step.reference_seconds for step in result.steps)
+        log = tmp_path / f"work/mboshi/exp/{result.unit.name}/align/train.log"
+        assert "loss_repa=" in log.read_text()
     names = [step.name for step in ablation.steps]
     assert names[0] == "(align)" and names[-2:] == ["viterbi", "full_sum"]
     assert all(step.reference_seconds for step in (*ablation.steps, *whole.steps))
