@@ -154,6 +154,18 @@ ARMS: Mapping[str, Arm] = {
 }
 
 
+#: Arms whose steps are those of another one: timed once, so that both get the same epochs.
+LIKE = {
+    "float32_epochs": "float32",
+    "lion_slower": "lion",
+    "not_stacked": "stacked",
+    "repa_random": "repa",
+    "ticket": "small",
+    "ticket_random": "small",
+    "ticket_random/search": "ticket/search",
+}
+
+
 def changed_stages(arm: Arm) -> tuple[str, ...]:
     """The timed stages whose steps differ from the base's."""
     return tuple(name for name in TIMED if set(arm.options.get(name, ())) - {"init_from"})
@@ -229,9 +241,10 @@ def seconds_of(entry: str, stage: str, steps: Mapping[str, Any]) -> float:
     Raises:
         ValueError: it was not timed.
     """
+    timed = LIKE.get(entry, entry)
     try:
-        base, own = steps[stage][BASE], steps[stage][entry]
+        base, own = steps[stage][BASE], steps[stage][timed]
     except KeyError as error:
-        arm = entry.partition("/")[0]
-        raise ValueError(f"{entry} in {stage} was not timed; run steps --arms {arm}") from error
+        arm = timed.partition("/")[0]
+        raise ValueError(f"{timed} in {stage} was not timed; run steps --arms {arm}") from error
     return float(base["seconds"]) * float(own["ratio"])

@@ -32,6 +32,7 @@ import yaml
 from benchmarks.accelerator_arms import (
     ARMS,
     BASE,
+    LIKE,
     TIMED,
     Arm,
     arm_options,
@@ -116,13 +117,13 @@ def entries(arms: Sequence[str], stage: str, folder: Path) -> dict[str, Mapping[
         folder: for files that a step reads.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    for name in dict.fromkeys([BASE, *arms]):
+    for name in dict.fromkeys([BASE, *arms, *(LIKE[name] for name in arms if name in LIKE)]):
         arm = ARMS[name]
         (folder / name).mkdir(exist_ok=True)
         stages = arm_stages(arm, folder / name)
-        if name == BASE or stage in changed_stages(arm):
+        if name not in LIKE and (name == BASE or stage in changed_stages(arm)):
             found[name] = stages[stage]
-        if arm.first is not None and stage == "align":
+        if arm.first is not None and f"{name}/{arm.first[0]}" not in LIKE and stage == "align":
             found[f"{name}/{arm.first[0]}"] = stages[arm.first[0]]
     return found
 
@@ -173,7 +174,7 @@ def study_of(
             "epochs": {stage: count / budget for stage, count in counts.items()},
             "change": {"train_stages": arm_options(arm, plain)},
         }
-        ratios = [steps[stage][name]["ratio"] for stage in changed_stages(arm)]
+        ratios = [steps[stage][LIKE.get(name, name)]["ratio"] for stage in changed_stages(arm)]
         step = {"step": round(statistics.fmean(ratios), 2)} if ratios else {}
         told[name] = {"what": arm.what, "control": arm.control, **step}
     grid = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [budget]}
