@@ -33,19 +33,30 @@ def extend_vocabulary(
     Raises:
         ValueError: `new` lacks a token of the model, or moves blank.
     """
-    missing = [token for token in old if token not in set(new)]
-    if missing:
-        raise ValueError(f"the token list lacks labels of the model: {', '.join(missing[:9])}")
+    places = places_of(old, new)
     if not new or new[0] != old[0]:
         raise ValueError(f"the token list has to begin with {old[0]!r}, as the model's does")
-    source = {token: number for number, token in enumerate(old)}
-    rows = torch.tensor([source.get(token, -1) for token in new])
+    rows = torch.full((len(new),), -1)
+    rows[places] = torch.arange(len(old))
     # what is no label: blank, and the token that ESPnet puts last
     labels = [n for n, token in enumerate(old) if n and token != "<sos/eos>"]
     return {
         name: _extended(value, rows, labels, len(old)) if name.startswith(ROWS) else value
         for name, value in states.items()
     }
+
+
+def places_of(old: Sequence[str], new: Sequence[str]) -> Tensor:
+    """Where each token of `old` stands in `new`, [V_old].
+
+    Raises:
+        ValueError: it stands nowhere.
+    """
+    places = {token: number for number, token in enumerate(new)}
+    missing = [token for token in old if token not in places]
+    if missing:
+        raise ValueError(f"the token list lacks labels of the model: {', '.join(missing[:9])}")
+    return torch.tensor([places[token] for token in old], dtype=torch.long)
 
 
 def _extended(value: Tensor, rows: Tensor, labels: Sequence[int], count: int) -> Tensor:

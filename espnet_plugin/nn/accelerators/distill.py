@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_plugin.nn.accelerators.base import Accelerator, Host
+from espnet_plugin.nn.vocabulary import places_of
 
 
 class Distill(Accelerator):
@@ -50,9 +51,11 @@ class Distill(Accelerator):
         model: Any = host.model
         teacher: Any = host.load_model(self._source)
         _check_same_frames(model, teacher, self._source)
-        self._rows = rows_of(teacher.token_list, model.token_list, self._source)
         device = next(model.parameters()).device
-        self._rows = self._rows.to(device)
+        try:
+            self._rows = places_of(teacher.token_list, model.token_list).to(device)
+        except ValueError as error:
+            raise ValueError(f"{self._source}: {error}") from error
         self._model, self._teacher = model, teacher.to(device).eval().requires_grad_(False)
         plain = self._model.encode_features
 
@@ -111,19 +114,6 @@ def cell_logits(model: Any, frames: Tensor, labels: Tensor, states: Tensor) -> T
     rows = torch.arange(len(states), device=states.device)[:, None]
     logits: Tensor = model.joint_network(frames, prediction[rows, states])
     return logits
-
-
-def rows_of(old: Sequence[str], new: Sequence[str], source: str) -> Tensor:
-    """Where each token of `old` stands in `new`, [V_old].
-
-    Raises:
-        ValueError: it stands nowhere.
-    """
-    places = {token: number for number, token in enumerate(new)}
-    missing = [token for token in old if token not in places]
-    if missing:
-        raise ValueError(f"{source}: knows labels that this model has not: {' '.join(missing[:9])}")
-    return torch.tensor([places[token] for token in old])
 
 
 def _check_same_frames(own: Any, teacher: Any, source: str) -> None:

@@ -25,7 +25,7 @@ from espnet_plugin.nn.accelerators.base import Accelerator, Host
 #: made them.
 CODES, ABOUT = "codes", "codes.json"
 #: Lengths of a student's and a teacher's utterance differ by time stretching only.
-MOST_STRETCHED = 1.3
+MOST_STRETCHED = 1.5
 
 
 class Repa(Accelerator):

@@ -68,10 +68,6 @@ class TrainStage:
                 f"stage {self.name}: its loss {self.loss} needs an alignment and N-best lists; a "
                 "stage takes one of them"
             )
-        try:
-            check_stage(self.options, self.needs)
-        except ValueError as error:
-            raise ValueError(f"stage {self.name}: {error}") from error
 
     @property
     def needs(self) -> str | None:

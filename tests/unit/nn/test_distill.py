@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from espnet_plugin.nn.accelerators import Progress, build_accelerators
-from espnet_plugin.nn.accelerators.distill import divergence, path_states, rows_of
+from espnet_plugin.nn.accelerators.distill import divergence, path_states
+from espnet_plugin.nn.vocabulary import places_of
 from tests.tiny_model import write_model
 from tests.unit.models.test_progressive import ENCODER, TOKENS, aligned
 from tests.unit.nn.test_accelerators import task_args
@@ -43,9 +44,9 @@ def test_states_before_each_frame() -> None:
 
 
 def test_labels_are_found_by_name() -> None:
-    assert rows_of(OLD, TOKENS, "m").tolist() == [0, 1, 2, 3, 5, 6]
-    with pytest.raises(ValueError, match="m: knows labels that this model has not: b"):
-        rows_of(TOKENS, OLD, "m")
+    assert places_of(OLD, TOKENS).tolist() == [0, 1, 2, 3, 5, 6]
+    with pytest.raises(ValueError, match="the token list lacks labels of the model: b"):
+        places_of(TOKENS, OLD)
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_weight_zero_is_bitwise_plain_and_loads_nothing() -> None:
             {"model_conf": {"topology": "rnnt", "joint_conf": {"joint_size": 7}}},
             "has topology monotonic, this model rnnt",
         ),
-        ({"token_list": OLD[:4] + OLD[5:]}, "knows labels that this model has not: c"),
+        ({"token_list": OLD[:4] + OLD[5:]}, "the token list lacks labels of the model: c"),
     ],
 )
 def test_what_does_not_fit_is_refused(teacher: str, options: Any, message: str) -> None:

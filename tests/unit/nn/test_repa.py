@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from espnet_plugin.nn.accelerators import Progress
 from espnet_plugin.nn.accelerators.repa import read_codes, stretched
@@ -72,6 +73,17 @@ def test_pairs_of_frames_are_not_shifted(student: int) -> None:
         for shift in range(-2, 3)
     }  # fmt: skip
     assert min(apart, key=lambda shift: apart[shift]) == 0
+
+
+def test_utterances_as_an4_stretches_them_are_paired(tmp_path: Path) -> None:
+    conf = Path(__file__).parents[3] / "egs2/an4/asr1/conf/model.yaml"
+    table = {name: torch.zeros(40, BOOKS) for name in FRAMES}
+    model, _ = build(write(tmp_path, table))
+    (repa,) = model.accelerators._by_name.values()
+    for factor in yaml.safe_load(conf.read_text())["specaug_conf"]["time_stretch"]:
+        assert len(repa.codes_of("first", round(40 * factor))) == round(40 * factor)
+    with pytest.raises(ValueError, match="first has 40 frames, the model 20"):
+        repa.codes_of("first", 20)
 
 
 def write(folder: Path, table: dict[str, torch.Tensor], **about: Any) -> str:
