@@ -23,6 +23,7 @@ import yaml
 
 from espnet_plugin.corpora.atomic import save_atomically, write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.packages.sources import stage_checkpoint
 
 #: File with the seconds that it took, written last.
 SECONDS = "seconds"
@@ -37,18 +38,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--codes", type=int, default=256, help="of each book (256)")
     parser.add_argument("--random", action="store_true", help="weights that nobody trained")
     return parser
-
-
-def model_file(stage: Path) -> Path:
-    """The averaged model of a stage.
-
-    Raises:
-        ValueError: there is none, or there are several.
-    """
-    found = sorted(stage.glob("valid.*.ave.pth"))
-    if len(found) != 1:
-        raise ValueError(f"{stage}: {len(found)} files valid.*.ave.pth, where one is expected")
-    return found[0]
 
 
 def write_random(config: Path, target: Path) -> None:
@@ -66,7 +55,7 @@ def arguments(args: argparse.Namespace) -> list[str]:
     """Of `espnet-progressive teacher`."""
     config = args.teacher / "config.yaml"
     trained: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
-    model = args.output_dir / "random.pth" if args.random else model_file(args.teacher)
+    model = args.output_dir / "random.pth" if args.random else stage_checkpoint(args.teacher)
     data = {name: (path, kind) for path, name, kind in trained["train_data_path_and_name_and_type"]}
     chosen = [f"{data[name][0]},{name},{data[name][1]}" for name in ("speech", "text")]
     return [

@@ -11,7 +11,7 @@ from benchmarks.study.configuration import training_code_hash
 from benchmarks.study.figure import draw
 from benchmarks.study.results import Result, read_results
 from benchmarks.study.step_table import step_cost_section
-from benchmarks.study.summary import PARTS, Row, difference, table_rows
+from benchmarks.study.summary import PARTS, Row, common_seeds, difference, table_rows
 from benchmarks.study.units import ROOT, Study, Unit, Wanted, select
 from espnet_plugin.corpora.atomic import write_atomically
 
@@ -206,7 +206,7 @@ def changes(rows: Sequence[Row]) -> Iterator[str]:
 
 def _moved(row: Row, base: Row | None) -> str:
     """Mean differences of the WER of common seeds, dev and test; dashes where there are none."""
-    common = [] if base is None else sorted(set(row.results) & set(base.results))
+    common = [] if base is None else common_seeds(row, base)
     if base is None or not common:
         return "- | -"
     means = []

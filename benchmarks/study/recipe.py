@@ -77,13 +77,12 @@ def training(study: Study, unit: Unit) -> list[str]:
     if not codes or source is None:
         return command
     teacher = str(study.experiment(source) / codes["stage"])
-    first = [sys.executable, str(ROOT / "benchmarks/study/codes.py"), "--teacher", teacher]
-    first += [
-        "--output_dir",
-        str(study.codes(unit)),
+    first = [
+        sys.executable, str(ROOT / "benchmarks/study/codes.py"),
+        "--teacher", teacher, "--output_dir", str(study.codes(unit)),
         *(["--random"] if codes.get("random") else []),
-    ]
-    first += [t for k in ("books", "codes") if k in codes for t in (f"--{k}", str(codes[k]))]
+        *(t for k in ("books", "codes") if k in codes for t in (f"--{k}", str(codes[k]))),
+    ]  # fmt: skip
     return ["bash", "-c", f"{shlex.join(first)} && exec {shlex.join(command)}"]
 
 

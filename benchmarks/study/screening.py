@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.figure import draw_differences
-from benchmarks.study.summary import PARTS, Row, Spread, difference, spread
+from benchmarks.study.summary import PARTS, Row, Spread, common_seeds, difference, spread
 from benchmarks.study.units import ROOT, Study
 
 NOT_YET = "not yet"
@@ -32,8 +32,8 @@ def pooled_cer(row: Row, seed: int) -> float:
 
 def differences(base: Row, row: Row) -> list[float]:
     """CER minus the base's, of each common seed."""
-    common = sorted(set(base.results) & set(row.results))
-    return [pooled_cer(row, seed) - pooled_cer(base, seed) for seed in common]
+    seeds = common_seeds(base, row)
+    return [pooled_cer(row, seed) - pooled_cer(base, seed) for seed in seeds]
 
 
 def deviation(rows: Sequence[Row]) -> float | None:
@@ -187,7 +187,7 @@ def _controls(
         if row is None or other is None or not (row.results and other.results):
             yield f"{title} | {NOT_YET} | | | |"
             continue
-        seeds = ", ".join(map(str, sorted(set(row.results) & set(other.results))))
+        seeds = ", ".join(map(str, common_seeds(row, other)))
         moved = _moved(other, row, scatter)
         yield f"{title} | {seeds} | {' | '.join(moved)} |"
     yield ""

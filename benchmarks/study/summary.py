@@ -98,12 +98,17 @@ def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[
     return rows
 
 
+def common_seeds(a: Row, b: Row) -> list[int]:
+    """Seeds of which both arms have results."""
+    return sorted(set(a.results) & set(b.results))
+
+
 def difference(a: Row, b: Row, *parts: str) -> Comparison | None:
     """b's word errors minus a's, those of all common seeds and parts together; None without one.
 
     Whole speakers or sessions are drawn.
     """
-    seeds = sorted(set(a.results) & set(b.results))
+    seeds = common_seeds(a, b)
     if not seeds:
         return None
     sides: list[dict[str, Counts]] = []

@@ -52,9 +52,10 @@ def write_filtered(source: Path, target: Path, skipped: Mapping[str, str]) -> in
             used = {fields(value)[0] for value in pieces.values()}
             rows = {key: value for key, value in rows.items() if key in used}
         write_table(target / "wav.scp", rows)
-    if (source / "utt2spk").is_file():
+    if (target / "utt2spk").is_file():
+        table = read_table(target / "utt2spk", allow_empty=True)
         speakers: dict[str, list[str]] = {}
-        for utterance, speaker in sorted(_without(source / "utt2spk", skipped).items()):
+        for utterance, speaker in sorted(table.items()):
             speakers.setdefault(speaker, []).append(utterance)
         write_table(target / "spk2utt", {s: " ".join(utts) for s, utts in speakers.items()})
     write_skipped(target, skipped)
