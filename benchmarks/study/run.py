@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -38,13 +39,14 @@ def get_parser() -> argparse.ArgumentParser:
     here = Path(__file__).parent / "study.yaml"
     add = parser.add_argument
     add("--config", type=Path, default=here, help="study.yaml (the one beside this program)")
-    add("--corpus", nargs="+", default=[], metavar="NAME=PATH", help="where corpora are")
-    add("--only", nargs="+", default=[], metavar="CORPUS", help="these corpora")
-    add("--labels", nargs="+", default=[], help="these kinds of labels, such as char")
-    add("--size", nargs="+", default=[], help="these model sizes")
-    add("--budget", nargs="+", type=float, default=[], help="these shares of the epochs")
-    add("--arm", nargs="+", default=[], help="these arms, and those that they start from")
-    add("--seeds", nargs="+", type=int, default=[], help="instead of the study's own")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    add("--corpus", **several, metavar="NAME=PATH", help="where corpora are")
+    add("--only", **several, metavar="CORPUS", help="these corpora")
+    add("--labels", **several, help="these kinds of labels, such as char")
+    add("--size", **several, help="these model sizes")
+    add("--budget", **several, type=float, help="these shares of the epochs")
+    add("--arm", **several, help="these arms, and those that they start from")
+    add("--seeds", **several, type=int, help="instead of the study's own")
     add("--cores", type=int, default=os.cpu_count() or 1, help="trainings at a time (all cores)")
     add("--nice", type=int, default=0, help="niceness of trainings (0)")
     add("--retry", action="store_true", help="train what failed once more")

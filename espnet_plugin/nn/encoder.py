@@ -60,8 +60,10 @@ class VGGSubsampling(Conv2dSubsampling):
         for index, conv in enumerate(self.convs):
             if mask is not None:
                 # A shorter utterance must not see what its neighbours' length left behind it:
-                # a convolution's bias turns padding into something else than zeros.
-                x = x.masked_fill(~mask[:, :, :, None], 0.0)
+                # a convolution's bias turns padding into something else than zeros. Where they come
+                # from outside, these may be anything; behind it a product is far cheaper on CPUs.
+                kept = mask[:, :, :, None]  # [B, 1, T, 1]
+                x = x * kept.to(x.dtype) if index else x.masked_fill(~kept, 0.0)
             if self.causal and index == 0:
                 x = nn.functional.pad(x, (0, 0, 2, 0))
             x = nn.functional.silu(conv(x))  # [B, C, T, F/2], time halved by the last two

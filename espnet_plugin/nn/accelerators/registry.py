@@ -8,6 +8,7 @@ from typing import Any
 
 from espnet_plugin.corpora.strict_parser import nearest
 from espnet_plugin.nn.accelerators.base import Accelerator
+from espnet_plugin.nn.accelerators.channels_last import ChannelsLast
 from espnet_plugin.nn.accelerators.distill import Distill
 from espnet_plugin.nn.accelerators.ema import MovingAverage
 from espnet_plugin.nn.accelerators.fast_dropout import FastDropout
@@ -20,6 +21,7 @@ from espnet_plugin.nn.accelerators.slim import Slim
 from espnet_plugin.nn.accelerators.sparse import Sparse
 
 _classes: dict[str, type[Accelerator]] = {
+    "channels_last": ChannelsLast,
     "distill": Distill,
     "ema": MovingAverage,
     "fast_dropout": FastDropout,

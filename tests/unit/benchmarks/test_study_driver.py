@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.study.recipe import corpus_place
+from benchmarks.study.run import get_parser
 from benchmarks.study.units import read_study
 from tests.unit.benchmarks.fake_study import calls, command, drive, make_study, result
 
@@ -131,6 +132,11 @@ def test_a_killed_driver_goes_on(tmp_path: Path) -> None:
     finished = f"exp/{NAME.format(arm='full_sum_only', seed=1)}"
     assert counts.pop(finished) == 1  # what was finished is not trained again
     assert sorted(counts.values()) == [1, 2, 2, 3]  # never begun; cut off; data each time
+
+
+def test_an_option_given_twice_means_both() -> None:
+    args = get_parser().parse_args(["--arm", "a", "--seeds", "1", "2", "--arm", "b", "c"])
+    assert (args.arm, args.seeds, args.budget) == (["a", "b", "c"], [1, 2], [])
 
 
 def test_mistakes_on_the_command_line(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ ZERO: dict[str, dict[str, Any]] = {
 }
 #: And something else.
 SOME: dict[str, dict[str, Any]] = {
+    "channels_last": {},
     "distill": {"model": "", "weight": 0.5},
     "ema": {"decay": 0.9},
     "fast_dropout": {},
@@ -108,7 +109,8 @@ def some(names: tuple[str, ...], folder: Path) -> dict[str, Any]:
 
 def test_none_is_forgotten() -> None:
     built_in = {name for name in accelerator_names() if "of_this_test" not in name}
-    assert set(ZERO) == built_in == set(SOME)
+    # an order in memory has no strength
+    assert set(ZERO) | {"channels_last"} == built_in == set(SOME)
 
 
 @pytest.mark.parametrize("name", ZERO)
@@ -117,6 +119,28 @@ def test_strength_zero_trains_bit_by_bit_as_without(name: str) -> None:
     for model, optimizer in (plain, ours):
         train(model, optimizer, range(2))
     assert_equal(plain[0], ours[0])
+
+
+def test_channels_last_changes_the_order_in_memory_alone() -> None:
+    plain, ours = build({})[0], build({"channels_last": {}})[0]
+    for model in (plain, ours):
+        torch.manual_seed(1)
+        model(**batch())[0].backward()
+    for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(other, one, atol=0.0, rtol=0.0)
+        torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-4)
+    convs = ours.encoder.embed.convs
+    images: list[Any] = []
+    convs[1].register_forward_hook(lambda module, given, out: images.extend((*given, out)))
+    ours(**batch())
+    formats = [image.is_contiguous(memory_format=torch.channels_last) for image in images]
+    assert formats == [True, True] and not any(image.is_contiguous() for image in images)
+    assert all(conv.weight.grad.stride() == conv.weight.stride() for conv in convs)
+
+
+def test_channels_last_wants_images() -> None:
+    with pytest.raises(ValueError, match="channels_last: the encoder's front-end has no 2-d conv"):
+        build({"channels_last": {}}, encoder="rnn", encoder_conf={"hidden_size": 8})
 
 
 @pytest.mark.parametrize("names", [*((name,) for name in SOME), *PAIRS], ids="-".join)

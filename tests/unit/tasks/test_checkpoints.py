@@ -15,6 +15,7 @@ import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
+from espnet2.train.reporter import Reporter
 
 from espnet_plugin.corpora.faults import explain
 from espnet_plugin.tasks import checkpoints, trainer
@@ -78,6 +79,21 @@ def train(folder: Path) -> None:
         trainer_options=trainer.ProgressiveTrainer.build_options(args),
         distributed_option=DistributedOption(),
     )
+
+
+def test_images_are_drawn_once_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = Reporter.matplotlib_plot
+
+    def counted(self: Reporter, folder: Path) -> None:
+        drawn.append(self.get_epoch())
+        draw(self, folder)
+
+    monkeypatch.setattr(Reporter, "matplotlib_plot", counted)
+    monkeypatch.setattr(defaults(), "use_matplotlib", True)
+    train(tmp_path / "stage")
+    assert drawn == [EPOCHS]  # with the numbers of all epochs
+    assert (tmp_path / "stage" / "images" / "loss.png").stat().st_size > 1000
 
 
 class Operations:
