@@ -14,7 +14,10 @@ from espnet_plugin.corpora.faults import saving
 from espnet_plugin.models.criteria import Criterion
 from espnet_plugin.nn.accelerators import Progress, private_file
 from espnet_plugin.nn.accelerators.attached import AnnouncedBatches
-from espnet_plugin.pipeline.state.reference_system import write_reference_step
+from espnet_plugin.pipeline.state.reference_system import (
+    write_processor_time,
+    write_reference_step,
+)
 from espnet_plugin.tasks import checkpoints
 from espnet_plugin.tasks.clip_report import report_clipping
 from espnet_plugin.tasks.pooled_rates import pool_error_rates
@@ -112,6 +115,7 @@ class ProgressiveTrainer(KillSafeTrainer):
         accelerators = _accelerators(kwargs["model"])
         if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
             private_file.mend_averages(Path(options.output_dir), accelerators)
+        _keep_processor_time(options, kwargs["distributed_option"])
         if options.use_matplotlib and kwargs["distributed_option"].dist_rank in (None, 0):
             _draw_images(Path(options.output_dir))
 
@@ -161,6 +165,13 @@ class ProgressiveTrainer(KillSafeTrainer):
             private_file.save(folder, accelerators, epoch)
         super().validate_one_epoch(*args, **kwargs)
         pool_error_rates(kwargs["reporter"])
+        _keep_processor_time(kwargs["options"], kwargs["distributed_option"])
+
+
+def _keep_processor_time(options: Any, distributed: Any) -> None:
+    """A GPU's training counts by the clock: the processor only waits for it."""
+    if options.ngpu == 0 and distributed.dist_rank in (None, 0):
+        write_processor_time(Path(options.output_dir))
 
 
 def _draw_images(output_dir: Path) -> None:

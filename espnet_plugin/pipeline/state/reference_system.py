@@ -11,7 +11,10 @@ The reference step is one training step of two `torch.nn.TransformerEncoderLayer
 output as loss, backward, SGD. A GPU, which would idle at so small a batch, gets 64 times as many
 sequences, and the time is divided by 64. The step is timed in the process that trains, before it
 trains, with that process's threads. On a CPU it is the processor time of the thread that leads the
-step: what else a machine happens to do in one second must not decide the value of a week.
+step: what else a machine happens to do in one second must not decide the value of a week. For the
+same reason a training on CPUs counts with its processor time, divided by its threads, and not with
+the hours in which it shared the machine or was stopped. Processes that only bring data have no part
+in it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "reference_step.json"
+PROCESSOR_FILE = "processor_time.json"
 #: Seconds of a reference step on the reference system: one core of an AMD EPYC (Zen 4, AVX-512,
 #: 2.6 GHz) virtual machine, torch 2.14.1, one thread, 2026-11-22: median of 0.118 to 0.128 s.
 REFERENCE_SECONDS = 0.122
@@ -75,15 +79,16 @@ def reference_time(spans: Sequence[Mapping[str, Any]], steps: Mapping[str, float
     """Reference-system time in seconds of a step's attempts; None where it cannot be told.
 
     Args:
-        spans: attempts, as `StepState.spans` has them.
+        spans: attempts, as `StepState.spans` has them; processor time counts where it is known.
         steps: host -> a reference step there, for attempts in which none was measured.
     """
     total = 0.0
     for span in spans:
         step = span["reference_step_seconds"] or steps.get(span["host"])
-        if step is None and span["seconds"] > 0:
+        seconds = span.get("processor_seconds") or span["seconds"]
+        if step is None and seconds > 0:
             return None
-        total += span["seconds"] * REFERENCE_SECONDS / step if step else 0.0
+        total += seconds * REFERENCE_SECONDS / step if step else 0.0
     return total if spans else None
 
 
@@ -98,11 +103,23 @@ def write_reference_step(folder: Path, device: str) -> None:
     seconds = _recent(folder, where)
     if seconds is None:
         seconds = measure_reference_step(device)
-    text = json.dumps({"reference_step_seconds": seconds, **where})
-    temporary = folder / f".{FILE}.tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder / FILE)
+    _write(folder / FILE, {"reference_step_seconds": seconds, **where})
+
+
+def write_processor_time(folder: Path) -> None:
+    """Leave this process's processor time so far, divided by its threads, beside that."""
+    import torch
+
+    threads = torch.get_num_threads()
+    seconds = time.process_time() / threads
+    _write(folder / PROCESSOR_FILE, {"processor_seconds": seconds, "threads": threads})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def _recent(folder: Path, where: Mapping[str, Any]) -> float | None:
@@ -118,13 +135,13 @@ def _recent(folder: Path, where: Mapping[str, Any]) -> float | None:
     return None
 
 
-def measurement_stamp(folder: Path) -> tuple[int, int] | None:
+def measurement_stamp(folder: Path, file: str = FILE) -> tuple[int, int] | None:
     """Tells one measurement's file from the next one's; None if there is none.
 
     Not compared with this machine's clock: file systems have their own, and theirs are coarser.
     """
     try:
-        status = (folder / FILE).stat()
+        status = (folder / file).stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -132,10 +149,18 @@ def measurement_stamp(folder: Path) -> tuple[int, int] | None:
 
 def read_reference_step(folder: Path, before: tuple[int, int] | None = None) -> float | None:
     """What `write_reference_step` left since the stamp ``before``; None if there is nothing."""
-    if measurement_stamp(folder) == before:
+    return _read(folder, FILE, "reference_step_seconds", before)
+
+
+def read_processor_time(folder: Path, before: tuple[int, int] | None = None) -> float | None:
+    """What `write_processor_time` left since the stamp ``before``; None if there is nothing."""
+    return _read(folder, PROCESSOR_FILE, "processor_seconds", before)
+
+
+def _read(folder: Path, file: str, key: str, before: tuple[int, int] | None) -> float | None:
+    if measurement_stamp(folder, file) == before:
         return None
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-        return float(json.loads(text)["reference_step_seconds"])
+        return float(json.loads((folder / file).read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -28,9 +28,9 @@ class StepState:
         max_epoch, num_iters_per_epoch: fixed by a budget, so that a resume keeps them.
         checkpoint: of a finished train step: the file that later steps load.
         inputs: upstream step -> when it was finished, as seen when this step began.
-        spans: one of ``host``, ``seconds`` and ``reference_step_seconds`` (None: not measured) for
-            every attempt, because attempts may run on different machines; see
-            `espnet_plugin.pipeline.state.reference_system`.
+        spans: one of ``host``, ``seconds`` and ``reference_step_seconds`` (None: not measured), of
+            a training on CPUs ``processor_seconds`` as well, for every attempt, because attempts
+            may run on different machines; see `espnet_plugin.pipeline.state.reference_system`.
         products: of a finished step: its files as they were then, see `products_of`.
     """
 

@@ -28,8 +28,10 @@ from espnet_plugin.pipeline.state.progress import (
     epoch_line,
 )
 from espnet_plugin.pipeline.state.reference_system import (
+    PROCESSOR_FILE,
     REFERENCE_SECONDS,
     measurement_stamp,
+    read_processor_time,
     read_reference_step,
 )
 from espnet_plugin.pipeline.state.state import StepState
@@ -111,6 +113,11 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
     log = run.folder / "train.log"
     tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
     begun, before, earlier = time.monotonic(), state.seconds, measurement_stamp(run.folder)
+    worked = measurement_stamp(run.folder, PROCESSOR_FILE)
+
+    def keep_processor_time() -> None:
+        if state.spans and (seconds := read_processor_time(run.folder, worked)) is not None:
+            state.spans[-1]["processor_seconds"] = seconds
 
     def on_tick() -> None:
         run.tick()
@@ -120,9 +127,13 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
         for result in tail.read():
             elapsed = before + time.monotonic() - begun
             run.show(epoch_line(run.stage.name, result, tail, elapsed))
+            keep_processor_time()
 
     command = _command(run, config, run.folder)
-    _run(run, launched(command, run.options, log), log, on_tick)
+    try:
+        _run(run, launched(command, run.options, log), log, on_tick)
+    finally:
+        keep_processor_time()
     if log.exists() and ended_without_gradients(log):
         raise ValueError(
             f"stage {run.stage.name}: all gradients of an epoch were invalid (infinite or NaN) and "

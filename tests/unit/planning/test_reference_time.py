@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from espnet_plugin.pipeline.state.reference_system import FILE, REFERENCE_SECONDS, reference_time
+from espnet_plugin.pipeline.state.reference_system import (
+    FILE,
+    PROCESSOR_FILE,
+    REFERENCE_SECONDS,
+    measurement_stamp,
+    read_processor_time,
+    reference_time,
+    write_processor_time,
+)
 from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.report.training_table import training_notes
 
@@ -27,6 +36,23 @@ def test_attempts_count_at_the_speed_of_their_machine() -> None:
     # killed before anything happened
     assert reference_time([span("c", 0.0, None), span("a", 1.0, fast)], {}) == pytest.approx(2)
     assert reference_time([], {"a": fast}) is None
+    # what the machine did beside it, or while it was stopped, does not count
+    shared = span("a", 100.0, fast) | {"processor_seconds": 30.0}
+    assert reference_time([shared, span("b", 100.0, slow)], {}) == pytest.approx(60 + 25)
+
+
+def test_processor_time_is_that_of_each_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    before = time.process_time()
+    write_processor_time(tmp_path)
+    found = read_processor_time(tmp_path)
+    assert found is not None and before <= 4 * found <= time.process_time()
+    stamp = measurement_stamp(tmp_path, PROCESSOR_FILE)
+    assert read_processor_time(tmp_path, stamp) is None  # an earlier attempt's
 
 
 def test_the_state_keeps_attempts_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +120,7 @@ def test_a_running_stage_takes_the_measurement_of_its_training(
         seen.append(state.spans[-1]["reference_step_seconds"])
         old.write_text('{"reference_step_seconds": 0.25}')
         tick()
+        (folder / PROCESSOR_FILE).write_text('{"processor_seconds": 7.5}')
         (folder / "valid.loss.ave.pth").touch()
 
     monkeypatch.setattr(training, "_run", fake_run)
@@ -104,3 +131,4 @@ def test_a_running_stage_takes_the_measurement_of_its_training(
     run = training.StageRun(stage, options, None, None, lambda: None, lambda line: None)
     training.train(run, state, lambda: None)
     assert seen == [None] and state.spans[-1]["reference_step_seconds"] == 0.25
+    assert state.spans[-1]["processor_seconds"] == 7.5
