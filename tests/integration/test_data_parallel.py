@@ -104,7 +104,7 @@ def train(
     processes: int,
     config: str = "config.yaml",
 ) -> dict[str, torch.Tensor]:
-    """The model after two epochs, each batch shared by ``processes``."""
+    """The model after the last epoch, each batch shared by ``processes``."""
     shared = [
         *("--dist_world_size", str(processes), "--dist_backend", "gloo"),
         *("--dist_init_method", f"file://{folder}.init"),
@@ -119,7 +119,8 @@ def train(
     for rank, process in enumerate(running):
         log = folder.parent / f"{folder.name}.{rank}.log"
         assert process.wait(timeout=400) == 0, log.read_text()[-3000:]
-    return torch.load(folder / "2epoch.pth", weights_only=True)
+    epochs = yaml.safe_load((data / config).read_text())["max_epoch"]
+    return torch.load(folder / f"{epochs}epoch.pth", weights_only=True)
 
 
 @pytest.mark.parametrize("loss", ["ctc", "viterbi", "full_sum"])
@@ -140,6 +141,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "masks": {"sparse": {"sparsity": 0.5, "every": 1, "until": 0.9, "alpha": 0.6}},
     "average": {"ema": {"decay": 0.8}},
     "codes": {"repa": {"codes": "FOLDER", "block": 1, "hidden": 6}},
+    "teacher": {"distill": {"model": "FOLDER/teacher", "weight": 2.0}},
 }
 FRAMES = 13  # of the encoder, in each utterance
 
@@ -152,6 +154,8 @@ def test_two_processes_agree_about_accelerators(
     if name == "codes":
         drawn = np.random.default_rng(1).integers(4, size=(8, FRAMES, 2))
         write(data, {f"u{n}": torch.from_numpy(codes) for n, codes in enumerate(drawn)}, codes=4)
+    if name == "teacher" and not (data / "teacher").exists():
+        train(data, preloaded_python, "ctc", data / "teacher", 1)
     text = yaml.safe_dump({**CONFIG, "accelerators": TOGETHER[name]})
     (data / config).write_text(text.replace("FOLDER", str(data)))
     one = train(data, preloaded_python, "full_sum", tmp_path / "one", 1, config)
@@ -162,6 +166,36 @@ def test_two_processes_agree_about_accelerators(
         states = [private_file.read(tmp_path / run)[2]["sparse"]["masks"] for run in ("one", "two")]
         for key, mask in states[0].items():
             assert torch.equal(mask, states[1][key])
+
+
+#: Options, and what they set in each of four epochs.
+PRECISION: dict[str, tuple[dict[str, Any], str, list[float]]] = {
+    "bfloat16": ({"autocast": "bfloat16", "until": 0.5}, "low", [1, 1, 0, 0]),
+    "bits": (
+        {"fake_bits": [6, 12], "grad_bits": [8, 12], "threshold": 9.0, "window": 2},
+        "bits",
+        [6, 6, 12, 12],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRECISION)
+def test_two_processes_agree_about_precision(
+    name: str, data: Path, preloaded_python: str, tmp_path: Path
+) -> None:
+    """Sums over a process's part are rounded, so parameters are near, and settings the same."""
+    options, key, expected = PRECISION[name]
+    given = {**CONFIG, "max_epoch": 4, "accelerators": {"precision": options}}
+    (data / f"{name}.yaml").write_text(yaml.safe_dump(given))
+    runs = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        runs.append(train(data, preloaded_python, "full_sum", folder, processes, f"{name}.yaml"))
+        saved = torch.load(folder / "checkpoint.pth", weights_only=True)
+        stats = saved["reporter"]["stats"]
+        assert [stats[e]["train"][f"precision_{key}"] for e in (1, 2, 3, 4)] == expected
+    for key, value in runs[0].items():
+        assert torch.allclose(runs[1][key], value, rtol=1e-3, atol=1e-3), key
 
 
 def test_two_processes_remember_the_losses_of_both(
