@@ -45,6 +45,7 @@ JOBS = {
     "nbest": "N-best lists of data with a trained model",
     "continue": "data and pipeline for a trained model that goes on learning",
     "interpolate": "a model between an old one and what was trained from it",
+    "irreducible": "losses of a trained model, for accelerators.selective",
     "teacher": "codes of a trained model's frames, for accelerators.repa",
     "train-ngram": "n-gram language model of words or labels, ARPA",
     "train-lm": "neural language model over the labels, by ESPnet's LM task",

@@ -12,6 +12,7 @@ import yaml
 
 from espnet_plugin.nn.accelerators import private_file
 from tests.integration.test_pipeline_kill import CONFIG, make_corpus
+from tests.unit.nn.test_irreducible import write as write_losses
 
 pytestmark = pytest.mark.slow
 
@@ -149,25 +150,51 @@ def test_files_are_the_plain_models_and_training_changed_it(
     assert any(not torch.equal(value, found[name]) for name, value in plain.items())
 
 
+def broken_off(
+    moment: Callable[[pytest.MonkeyPatch], Callable[[], int]],
+    corpus: Path,
+    folder: Path,
+    accelerators: dict[str, Any],
+) -> list[Path]:
+    """Folders of a whole training and of one that was killed and resumed, equal to the bit."""
+    folders = [folder / "whole" / "exp", folder / "other" / "exp"]
+    for made in folders:
+        made.parent.mkdir()
+    train(corpus, folders[0], accelerators)
+    with pytest.MonkeyPatch.context() as patch:
+        moment(patch)
+        with pytest.raises(Killed):
+            train(corpus, folders[1], accelerators)
+    train(corpus, folders[1], accelerators)
+    one, two = (torch.load(f / "checkpoint.pth", weights_only=True) for f in folders)
+    assert_same(one["model"], two["model"])
+    assert_same(one["optimizers"], two["optimizers"])
+    return folders
+
+
 @pytest.mark.parametrize("moment", [in_the_middle, while_saving])
 def test_a_schedule_of_bits_is_resumed_to_the_bit(
     moment: Callable[[pytest.MonkeyPatch], Callable[[], int]], corpus: Path, tmp_path: Path
 ) -> None:
-    folders = [tmp_path / "whole" / "exp", tmp_path / "other" / "exp"]
-    for folder in folders:
-        folder.parent.mkdir()
-    train(corpus, folders[0], {"precision": BITS})
-    with pytest.MonkeyPatch.context() as patch:
-        moment(patch)
-        with pytest.raises(Killed):
-            train(corpus, folders[1], {"precision": BITS})
-    train(corpus, folders[1], {"precision": BITS})
+    folders = broken_off(moment, corpus, tmp_path, {"precision": BITS})
     private = [private_file.read(folder) for folder in folders]
     assert [private[0][epoch]["precision"]["moves"] for epoch in (2, 3)] == [1, 1]
     assert_same(*private)
-    one, two = (torch.load(f / "checkpoint.pth", weights_only=True) for f in folders)
-    assert_same(one["model"], two["model"])
-    assert_same(one["optimizers"], two["optimizers"])
+
+
+def test_rho_is_resumed_to_the_bit(corpus: Path, tmp_path: Path) -> None:
+    keys = [line.split()[0] for line in (corpus / "dump/train/text").read_text().splitlines()]
+    labels = (corpus / "tokens.txt").read_text().split()
+    table = {key: (7.0 * number) % 5 for number, key in enumerate(keys)}
+    rho = {"selective": {"irreducible": write_losses(tmp_path, table, labels=labels), "keep": 0.5}}
+    folder, _ = broken_off(in_the_middle, corpus, tmp_path, rho)
+    assert not (folder / private_file.FILE).exists()
+    saved = torch.load(folder / "checkpoint.pth", weights_only=True)
+    assert 0.4 < saved["reporter"]["stats"][3]["train"]["selective_kept"] < 0.6
+    with pytest.raises(ValueError, match=f"lacks 1 of {len(keys)} .* such as {keys[-1]}"):
+        del table[keys[-1]]
+        write_losses(tmp_path, table, labels=labels)
+        train(corpus, folder, rho, max_epoch=4)
 
 
 def test_private_state_of_another_epoch_is_refused(

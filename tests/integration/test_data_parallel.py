@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from espnet_plugin.nn.accelerators import private_file
+from tests.unit.nn.test_irreducible import write as write_losses
 from tests.unit.nn.test_repa import write
 
 pytestmark = pytest.mark.slow
@@ -141,6 +142,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "masks": {"sparse": {"sparsity": 0.5, "every": 1, "until": 0.9, "alpha": 0.6}},
     "average": {"ema": {"decay": 0.8}},
     "codes": {"repa": {"codes": "FOLDER", "block": 1, "hidden": 6}},
+    "rho": {"selective": {"irreducible": "FOLDER", "keep": 0.5}},
     "teacher": {"distill": {"model": "FOLDER/teacher", "weight": 2.0}},
 }
 FRAMES = 13  # of the encoder, in each utterance
@@ -154,6 +156,8 @@ def test_two_processes_agree_about_accelerators(
     if name == "codes":
         drawn = np.random.default_rng(1).integers(4, size=(8, FRAMES, 2))
         write(data, {f"u{n}": torch.from_numpy(codes) for n, codes in enumerate(drawn)}, codes=4)
+    if name == "rho":  # one of each process's part of a batch
+        write_losses(data, {f"u{n}": -100.0 * (n % 4 < 2) for n in range(8)}, labels=TOKENS)
     if name == "teacher" and not (data / "teacher").exists():
         train(data, preloaded_python, "ctc", data / "teacher", 1)
     text = yaml.safe_dump({**CONFIG, "accelerators": TOGETHER[name]})

@@ -158,3 +158,5 @@ def with_epoch(options: Mapping[str, Any]) -> dict[str, Any]:
             "or give num_iters_per_epoch"
         )
     return {**found, "num_iters_per_epoch": math.ceil(stream.epoch_bins / int(bins))}
+    if (accelerators.get("selective") or {}).get("irreducible"):
+        raise ValueError(f"accelerators.selective: losses are of stored utterances; {off}")

@@ -1,1 +1,1 @@
-"""Further uses of a trained model: codes for a student, going on with new data."""
+"""Further uses of a trained model: codes and losses for another one, going on with new data."""

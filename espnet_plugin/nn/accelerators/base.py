@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +34,26 @@ class Host:
     use_amp: bool = False
     utterances: Callable[[], Iterable[str]] = tuple
     load_model: Callable[[str], nn.Module] | None = None
+
+    def require_utterances(self, known: Container[str], path: Path, remedy: str) -> bool:
+        """Whether a table's utterances are those of a training; False of a probe's made-up ones.
+
+        Args:
+            known: utterances that the table has.
+            path: of the table.
+            remedy: what to do about missing ones.
+
+        Raises:
+            ValueError: it lacks some.
+        """
+        wanted = list(self.utterances())
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise ValueError(
+                f"{path}: lacks {len(missing)} of {len(wanted)} training utterances, such as "
+                f"{missing[0]}; {remedy}, copies at other speeds as well"
+            )
+        return bool(wanted)
 
 
 @dataclass(frozen=True)

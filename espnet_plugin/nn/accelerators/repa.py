@@ -64,14 +64,7 @@ class Repa(Accelerator):
             raise ValueError(f"block {self._block}: the encoder has {len(host.blocks)} blocks")
         _check_frames(host.model, about, self._folder)
         self._codes = read_codes(self._folder)
-        wanted = list(host.utterances())
-        self._checked = bool(wanted)  # a probe of the step's time has made-up utterances
-        missing = [name for name in wanted if name not in self._codes]
-        if missing:
-            raise ValueError(
-                f"{self._folder / CODES}: lacks {len(missing)} of {len(wanted)} training "
-                f"utterances, such as {missing[0]}; code them all, copies at other speeds as well"
-            )
+        self._checked = host.require_utterances(self._codes, self._folder / CODES, "code them all")
         self._books, self._sizes = int(about["books"]), int(about["codes"])
         device = next(host.model.parameters()).device
         with torch.random.fork_rng(devices=[]):  # the model's own numbers stay as they are

@@ -3,6 +3,9 @@
 An utterance is kept with probability q^beta, where q is the share of the latest losses, per label,
 that are below its own. beta 1 keeps half of them. Losses come from a forward pass without gradient,
 so a step costs a forward more and half of a forward and backward less.
+
+With a table of irreducible losses (`irreducible.py`), the share `keep` of a batch is kept whose
+losses are furthest above them, without a draw. Of several processes each keeps that of its part.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_plugin.nn.accelerators.base import Accelerator, Host, Progress, seeded_generator
+from espnet_plugin.nn.accelerators.irreducible import IrreducibleLosses
 
 
 class Selective(Accelerator):
@@ -25,6 +29,8 @@ class Selective(Accelerator):
     Args:
         beta: how strongly; 0 keeps all.
         history: how many of the latest losses are compared with.
+        irreducible: folder of `espnet-progressive irreducible`, for RHO instead of both.
+        keep: share of a batch that RHO trains on.
 
     Raises:
         ValueError: for other values.
@@ -32,11 +38,28 @@ class Selective(Accelerator):
 
     losses = ("ctc", "viterbi", "full_sum", "lf_mmi")
 
-    def __init__(self, beta: float = 1.0, history: int = 1024) -> None:
+    def __init__(
+        self,
+        beta: float = 1.0,
+        history: int = 1024,
+        irreducible: str | None = None,
+        keep: float | None = None,
+    ) -> None:
         if beta < 0:
             raise ValueError(f"beta must not be negative, got {beta}")
         if type(history) is not int or history < 1:
             raise ValueError(f"history is a number of utterances, at least 1; got {history}")
+        if (irreducible is None) != (keep is None):
+            raise ValueError(
+                "irreducible, a folder, and keep, a share of a batch, go together; got "
+                f"{irreducible!r} and {keep!r}"
+            )
+        if irreducible is not None and (beta, history) != (1.0, 1024):
+            raise ValueError("irreducible losses choose by themselves; leave out beta and history")
+        self._rho = (
+            None if irreducible is None or keep is None else IrreducibleLosses(irreducible, keep)
+        )
+        self._keeps_all = keep == 1.0 if self._rho is not None else beta == 0
         self._beta = float(beta)
         self._latest: deque[float] = deque(maxlen=history)
         self._generator: torch.Generator | None = None
@@ -46,16 +69,22 @@ class Selective(Accelerator):
         """Wraps the model's forward."""
         if not hasattr(host.model, "criterion"):
             raise ValueError("it works with model progressive_transducer alone")
+        if self._rho is not None:
+            self._rho.attach(host)
         self._seed = host.seed
-        self._recorder = _LossRecorder(host.model.criterion)
+        self._recorder = LossRecorder(host.model.criterion)
         model, plain = host.model, host.model.forward
 
         @functools.wraps(plain)
         def forward(*args: Any, **batch: Any) -> Any:
-            if not (model.training and self._beta and self._generator is not None):
+            if not model.training or self._keeps_all or self._generator is None:
                 return plain(*args, **batch)
             assert not args, "ESPnet's trainer names what it hands over"
-            kept = self.draw(self._score(model, plain, batch))
+            losses = self._score(model, plain, batch)
+            if self._rho is not None:
+                kept = self._rho.chosen(losses, list(batch["utt_id"]))
+            else:
+                kept = self.draw(losses)
             loss, stats, weight = plain(**select_rows(batch, kept))
             share = kept.float().mean().to(weight).reshape(weight.shape)
             stats = {**stats, "selective_kept": share}
@@ -67,8 +96,7 @@ class Selective(Accelerator):
         """Loss per label of each utterance, [B]."""
         with torch.no_grad(), _unchanged_buffers(model), self._recorder as recorder:
             plain(**batch)
-        labels = batch["text_lengths"]
-        return recorder.of_utterances(len(labels)) / labels.clamp(min=1)
+        return recorder.per_label(batch["text_lengths"])
 
     def before_batch(self, progress: Progress) -> None:
         """Seeds the draw by the batch."""
@@ -90,16 +118,16 @@ class Selective(Accelerator):
         return kept
 
     def state_dict(self) -> dict[str, Any]:
-        """The latest losses."""
-        return {"latest": list(self._latest)}
+        """The latest losses; none where a table of losses chooses."""
+        return {} if self._rho is not None else {"latest": list(self._latest)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self._latest.clear()
-        self._latest.extend(state["latest"])
+        self._latest.extend(state.get("latest", ()))
 
 
-class _LossRecorder:
+class LossRecorder:
     """Sees a criterion's losses of single rows; while it is entered, remembers them."""
 
     def __init__(self, criterion: Any) -> None:
@@ -109,27 +137,34 @@ class _LossRecorder:
 
         def normalize(losses: Tensor, batch: Any, used: Tensor | None = None) -> Tensor:
             if self._listens and self._found is None:  # what comes later are terms beside the loss
-                finite = torch.isfinite(losses)
-                self._found = losses.masked_fill(~finite, 0.0), batch.utterance
+                self._found = losses, batch.utterance
             value: Tensor = plain(losses, batch, used)
             return value
 
         criterion.normalize = normalize
 
-    def __enter__(self) -> _LossRecorder:
+    def __enter__(self) -> LossRecorder:
         self._listens, self._found = True, None
         return self
 
     def __exit__(self, *error: object) -> None:
         self._listens = False
 
-    def of_utterances(self, count: int) -> Tensor:
-        """[B] sums of the rows that belong to each utterance."""
+    def per_label(self, labels: Tensor, impossible: float = 0.0) -> Tensor:
+        """[B] sums of the rows that belong to each utterance, over its numbers of labels [B].
+
+        Args:
+            impossible: what counts for a row without a finite loss.
+        """
         assert self._found is not None, "the criterion does not normalise its loss"
         losses, utterance = self._found
+        losses = losses.masked_fill(~torch.isfinite(losses), impossible)
         if utterance is None:
-            return losses.view(-1, count).sum(0)  # view after view, where there are several
-        return losses.new_zeros(count).index_add(0, utterance.to(losses.device), losses)
+            sums = losses.view(-1, len(labels)).sum(0)  # view after view, where there are several
+        else:
+            sums = losses.new_zeros(len(labels))
+            sums = sums.index_add(0, utterance.to(losses.device), losses)
+        return sums / labels.clamp(min=1)
 
 
 def select_rows(batch: Mapping[str, Any], kept: Tensor) -> dict[str, Any]:

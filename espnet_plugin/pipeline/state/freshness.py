@@ -122,10 +122,13 @@ def display_status(
 
 
 def teacher_files(options: Mapping[str, Any]) -> list[Path]:
-    """What a teacher has written for a stage (`accelerators.repa`), or is (`distill`)."""
+    """What another model has written for a stage (`repa`, `selective`), or is (`distill`)."""
     accelerators = options.get("accelerators") or {}
-    repa, distill = (accelerators.get(name) or {} for name in ("repa", "distill"))
+    names = ("repa", "distill", "selective")
+    repa, distill, selective = (accelerators.get(name) or {} for name in names)
     files = [Path(repa["codes"]) / name for name in ("codes", "codes.json")] if repa else []
+    if selective.get("irreducible"):
+        files += [Path(selective["irreducible"]) / name for name in ("losses", "losses.json")]
     if distill.get("model"):
         files.append(find_model(str(distill["model"])).model_file)
     return files

@@ -207,6 +207,11 @@ def test_wrong_options_are_named(given: Any, message: str) -> None:
 def test_stages_that_cannot_train_on_a_stream(
     stage: dict[str, Any], needs: str | None, message: str
 ) -> None:
+        (
+            {"loss": "ctc", "accelerators": {"selective": {"irreducible": "x", "keep": 0.5}}},
+            None,
+            "accelerators.selective: losses are of stored utterances",
+        ),
     check_stage(stage, needs)  # without one they may do so
     with pytest.raises(ValueError, match=message):
         check_stage({**stage, "stream": GOOD}, needs)

@@ -16,6 +16,7 @@ from espnet_plugin.pipeline.plan.scheduler import make_plan
 from tests.tiny_model import write_model
 from tests.unit.data.test_stream_reader import COMMAND
 from tests.unit.models.test_progressive import aligned
+from tests.unit.nn import test_irreducible
 from tests.unit.nn.test_accelerators import task_args
 from tests.unit.nn.test_repa import write
 
@@ -84,6 +85,9 @@ def test_two_steps_of_each_snippet(text: str, tmp_path: Path) -> None:
                 tmp_path, {"first": frames.expand(12, 16), "second": frames.expand(9, 16)},
                 books=16, codes=256,
             )  # fmt: skip
+        if "irreducible" in args.accelerators.get("selective", {}):
+            folder = test_irreducible.write(tmp_path, {"first": 1.0, "second": 2.0}, loss=loss)
+            args.accelerators["selective"]["irreducible"] = folder
         args.encoder_conf |= {"cnn_module_kernel": 15, "dropout_rate": 0.1, "num_blocks": 4}
         args.encoder_conf |= options.get("encoder_conf") or {}
         args.encoder_conf["interctc_layer_idx"] = []
