@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,3 +169,19 @@ def stateless_generator(seed: int, progress: Progress, purpose: str) -> torch.Ge
     numbers (dropout, SpecAugment) stay as they are without the accelerator.
     """
     return seeded_generator(seed, progress.epoch, progress.update, purpose)
+
+
+def read_about(path: Path, command: str) -> dict[str, Any]:
+    """What a command tells of the folder that it wrote.
+
+    Args:
+        path: of the JSON file, which it writes last.
+        command: of espnet-progressive.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; espnet-progressive {command} writes it")
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return about

@@ -7,7 +7,6 @@ saw other data has: these are learnable and not learnt. What is hard for both is
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from espnet_plugin.corpora.text_lines import read_lines
-from espnet_plugin.nn.accelerators.base import Host
+from espnet_plugin.nn.accelerators.base import Host, read_about
 
 #: Files of a folder: lines `utterance LOSS`, natural logarithm, per label; and what made them.
 LOSSES, ABOUT = "losses", "losses.json"
@@ -47,16 +46,17 @@ class IrreducibleLosses:
         Raises:
             ValueError: it is of another loss or other labels, or lacks training utterances.
         """
-        about = read_about(self._path.parent)
+        path = self._path.parent / ABOUT
+        about = read_about(path, "irreducible")
         model: Any = host.model
         if about["loss"] != host.loss:
             raise ValueError(
-                f"{self._path.parent / ABOUT}: losses of {about['loss']}, and this stage trains "
+                f"{path}: losses of {about['loss']}, and this stage trains "
                 f"{host.loss}; make them with a model of the same stage"
             )
         if list(about["labels"]) != list(model.token_list):
             raise ValueError(
-                f"{self._path.parent / ABOUT}: losses over {len(about['labels'])} labels, and this "
+                f"{path}: losses over {len(about['labels'])} labels, and this "
                 f"model has {len(model.token_list)}, or others; take a model with the same ones"
             )
         if getattr(model.criterion, "chunking", None) is not None:
@@ -90,19 +90,6 @@ class IrreducibleLosses:
                 raise ValueError(f"{self._path}: no loss of {name}")
             return 0.0  # a probe of the step's time has made-up utterances
         return found
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What made the losses of a folder.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    path = folder / ABOUT
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; espnet-progressive irreducible writes it")
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return about
 
 
 def read_losses(folder: Path) -> dict[str, float]:

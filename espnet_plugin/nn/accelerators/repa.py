@@ -10,7 +10,6 @@ saw whole utterances as they are; the student sees them masked and stretched.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_plugin.corpora.text_lines import read_lines
-from espnet_plugin.nn.accelerators.base import Accelerator, Host
+from espnet_plugin.nn.accelerators.base import Accelerator, Host, read_about
 
 #: Files of a folder of codes: lines `utterance HEX`, a byte for each book of each frame; and what
 #: made them.
@@ -59,7 +58,7 @@ class Repa(Accelerator):
         """Reads the codes and listens to the block."""
         if not self._weight:
             return
-        about = read_about(self._folder)
+        about = read_about(self._folder / ABOUT, "teacher")
         if self._block > len(host.blocks):
             raise ValueError(f"block {self._block}: the encoder has {len(host.blocks)} blocks")
         _check_frames(host.model, about, self._folder)
@@ -124,26 +123,13 @@ def stretched(teacher: int, student: int) -> Tensor:
     return centres.floor().long().clamp(max=teacher - 1)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What made the codes of a folder.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    path = folder / ABOUT
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; espnet-progressive teacher writes it")
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return about
-
-
 def read_codes(folder: Path) -> dict[str, bytes]:
     """Utterance -> its codes, frame after frame.
 
     Raises:
         ValueError: the file is missing or a line of it is cut off.
     """
-    books, found = int(read_about(folder)["books"]), {}
+    books, found = int(read_about(folder / ABOUT, "teacher")["books"]), {}
     for line in read_lines(folder / CODES):
         name, _, text = line.partition(" ")
         try:

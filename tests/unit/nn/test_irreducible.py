@@ -237,7 +237,7 @@ def test_the_job_refuses_a_loss_that_is_none_of_single_utterances(
 ) -> None:
     from espnet_plugin.jobs.reuse import irreducible
 
-    config, path = write_model(tmp_path / "model", loss="mbr")
+    config, path = write_model(tmp_path / "model", loss="mbr", loss_conf={})
     options = arguments(tmp_path, config, path)
     assert irreducible.main([*options, "--output_dir", str(tmp_path / "out")]) == 2
     assert "trained with loss mbr; take a model of ctc, viterbi or full_sum" in caplog.text
