@@ -4,6 +4,9 @@ Records are read in pools, sorted by length and cut into batches, in an order dr
 and the pool's place alone. The place at the end of an epoch is the first record of the pool begun
 and the number of its batches that are used up. It is written before the epoch is validated, beside
 the epoch's before, so that it is there whichever of the two a kill leaves in ESPnet's checkpoint.
+
+With a reservoir, a part of each pool are old records. New ones are offered to it pool by pool,
+after the old ones are drawn; what it holds at a place follows from the place.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.stream.options import StreamOptions
 from espnet_plugin.data.stream.reader import RecordStream
 from espnet_plugin.data.stream.records import Record
+from espnet_plugin.data.stream.reservoir import Reservoir, held_positions, recalled
 from espnet_plugin.nn.accelerators.base import seeded_generator
 
 _OFTEN_WAITED = 0.2  # share of an epoch's time
@@ -85,6 +89,7 @@ class StreamIterFactory(AbsIterFactory):
         self._stream: RecordStream | None = None
         self._ended: int | None = None  # the epoch that this object has just come to the end of
         self._place, self._pool = Place(), list[list[Utterance]]()
+        self._reservoir: Reservoir | None = None
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> StreamEpoch:
         """The batches of an epoch (from 1)."""
@@ -118,7 +123,8 @@ class StreamIterFactory(AbsIterFactory):
             if epoch > 1:
                 logging.warning(
                     "stream: the producer does not replay, so what follows is not what an "
-                    "undisturbed training would have seen"
+                    "undisturbed training would have seen%s",
+                    ", and the reservoir is empty again" if self._options.reservoir else "",
                 )
             return Place()
         kept = self._read()
@@ -137,18 +143,41 @@ class StreamIterFactory(AbsIterFactory):
             self._options, self._seed, place.record, process.rank, process.world
         )
         self._place, self._pool = place, []
+        if self._options.reservoir:
+            self._reservoir = self._filled(place.record)
         if place.batches:
             self._pool = self._read_pool()[place.batches :]
+
+    def _filled(self, arrived: int) -> Reservoir:
+        """The reservoir after so many records of this process."""
+        size, process = self._options.reservoir, self._process
+        key = seeded_generator(self._seed, "reservoir", process.rank).initial_seed()
+        turns = held_positions(size, key, arrived)
+        began = time.monotonic()
+        held = recalled(self._options, self._seed, turns, process.rank, process.world)
+        if held:
+            seconds = time.monotonic() - began
+            logging.info("stream: %d old records came again in %.0f s", len(held), seconds)
+        return Reservoir(size, key, arrived, held)
+
+    def _old_records(self) -> int:
+        """Of the pool that begins at the place."""
+        return self._options.old_records(self._place.record)
 
     def _go_on(self) -> None:
         """To the next pool."""
         if self._place.batches:
-            self._place = Place(self._place.record + self._options.pool)
+            self._place = Place(self._place.record + self._options.pool - self._old_records())
         self._pool = self._read_pool()
 
     def _read_pool(self) -> list[list[Utterance]]:
         assert self._stream is not None
-        utterances = [self._prepare(next(self._stream)) for _ in range(self._options.pool)]
+        old = self._old_records()
+        new = [next(self._stream) for _ in range(self._options.pool - old)]
+        records = new if self._reservoir is None else new + self._reservoir.drawn(old)
+        if self._reservoir is not None:
+            self._reservoir.offer(new)
+        utterances = [self._prepare(record) for record in records]
         groups = self._group(utterances)
         order = list(range(len(groups)))
         draws = seeded_generator(self._seed, self._process.rank, self._place.record)
@@ -157,7 +186,11 @@ class StreamIterFactory(AbsIterFactory):
 
     def _settings(self) -> dict[str, Any]:
         """What a place means something with."""
-        return {"pool": self._options.pool, "seed": self._seed, "world": self._process.world}
+        of, options = self._process, self._options
+        found: dict[str, Any] = {"pool": options.pool, "seed": self._seed, "world": of.world}
+        if options.reservoir:
+            found |= {"reservoir": options.reservoir, "recent_share": options.recent_share}
+        return found
 
     def _read(self) -> dict[str, Any]:
         try:

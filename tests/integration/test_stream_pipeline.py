@@ -19,7 +19,7 @@ from tests.integration.test_pipeline_kill import CONFIG, contains, make_corpus, 
 from tests.unit.data.test_stream_reader import COMMAND
 
 pytestmark = pytest.mark.slow
-RECORD = 37  # where the producer dies: in the second epoch
+RECORD = 27  # where the producer dies: in the second epoch, where half of each pool is old
 
 
 def write_pipeline(root: Path) -> None:
@@ -33,7 +33,7 @@ def write_pipeline(root: Path) -> None:
         "max_epoch": 3,
     }
     stages = {
-        "align": {"loss": "ctc"},
+        "align": {"loss": "ctc", "stream": {"reservoir": 10}},
         "viterbi": {"max_epoch": 1, "stream": {"seed": 6}},
         "full_sum": {"loss": "full_sum", "max_epoch": 1, "stream": {"seed": 7, "processes": 2}},
     }

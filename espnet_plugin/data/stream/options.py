@@ -12,6 +12,9 @@ from espnet_plugin.corpora.strict_parser import nearest
 #: How fast or how patiently, not what: a finished or begun stage stays when these change.
 IRRELEVANT = frozenset({"processes", "timeout"})
 
+#: Options that are whole numbers, and the least of each.
+_WHOLE = {"pool": 1, "processes": 1, "seed": 0, "epoch_bins": 1, "reservoir": 0}
+
 
 @dataclass(frozen=True)
 class AlignOptions:
@@ -46,6 +49,8 @@ class StreamOptions:
         replays: whether the producer knows these arguments, and says the same again for the same.
         epoch_bins: length of an epoch in the unit of ``batch_bins``, instead of
             ``num_iters_per_epoch``.
+        reservoir: old records that each process of the training remembers; 0: none.
+        recent_share: of a pool, that is new; the others are drawn from the reservoir. None: half.
         align: for a loss that needs an alignment.
     """
 
@@ -56,14 +61,16 @@ class StreamOptions:
     timeout: float = 300.0
     replays: bool = True
     epoch_bins: int | None = None
+    reservoir: int = 0
+    recent_share: float | None = None
     align: AlignOptions | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.command, str) or not self.command.strip():
             raise ValueError(f"stream.command: a line for bash is expected, got {self.command!r}")
         for name, value in asdict(self).items():
-            if name in ("pool", "processes", "seed", "epoch_bins") and value is not None:
-                least = 0 if name == "seed" else 1
+            if name in _WHOLE and value is not None:
+                least = _WHOLE[name]
                 if not isinstance(value, int) or isinstance(value, bool) or value < least:
                     raise ValueError(
                         f"stream.{name}: a whole number from {least} up, got {value!r}"
@@ -72,11 +79,29 @@ class StreamOptions:
             raise ValueError(f"stream.timeout: seconds above 0, got {self.timeout!r}")
         if not isinstance(self.replays, bool):
             raise ValueError(f"stream.replays: true or false, got {self.replays!r}")
+        self._check_reservoir()
         if not self.replays and self.processes > 1:
             raise ValueError(
                 "stream.processes: what does not replay cannot be shared among several; set "
                 "replays: true, or one process"
             )
+
+    def _check_reservoir(self) -> None:
+        share = self.recent_share
+        if share is None:
+            return
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+            raise ValueError(
+                f"stream.recent_share: a share of a pool, above 0 and below 1, got {share!r}"
+            )
+        if not self.reservoir:
+            raise ValueError("stream.recent_share: the others come from a reservoir; give its size")
+
+    def old_records(self, arrived: int) -> int:
+        """How many of a pool come from the reservoir, where so many records have arrived before."""
+        share = 0.5 if self.recent_share is None else self.recent_share
+        recent = max(1, round(share * self.pool))
+        return min(self.pool - recent, self.reservoir, arrived)
 
 
 def read_options(given: Any) -> StreamOptions | None:
@@ -141,6 +166,8 @@ def check_stage(
     accelerators = options.get("accelerators") or {}
     if "repa" in {name for name, on in accelerators.items() if on is not None}:
         raise ValueError(f"accelerators.repa needs codes of stored utterances; {off}")
+    if (accelerators.get("selective") or {}).get("irreducible"):
+        raise ValueError(f"accelerators.selective: losses are of stored utterances; {off}")
     if options.get("multiple_iterator"):
         raise ValueError(f"multiple_iterator reads stored data; {off}")
 
@@ -158,5 +185,3 @@ def with_epoch(options: Mapping[str, Any]) -> dict[str, Any]:
             "or give num_iters_per_epoch"
         )
     return {**found, "num_iters_per_epoch": math.ceil(stream.epoch_bins / int(bins))}
-    if (accelerators.get("selective") or {}).get("irreducible"):
-        raise ValueError(f"accelerators.selective: losses are of stored utterances; {off}")

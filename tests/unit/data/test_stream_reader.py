@@ -186,6 +186,12 @@ GOOD = {"command": "say", "pool": 10}
         ({**GOOD, "command": " "}, "a line for bash"),
         ({**GOOD, "replays": "no"}, "true or false"),
         ({**GOOD, "replays": False, "processes": 2}, "cannot be shared"),
+        *(({**GOOD, "reservoir": n}, r"stream\.reservoir: .*from 0 up") for n in (-1, 2.5, True)),
+        *(
+            ({**GOOD, "reservoir": 9, "recent_share": share}, "above 0 and below 1, got")
+            for share in (0, 1, 1.0, -0.1, "half", True)
+        ),
+        ({**GOOD, "recent_share": 0.5}, "give its size"),
         ({**GOOD, "align": "model.pth"}, r"stream\.align: a mapping of model"),
         ({**GOOD, "align": {"prior": "p"}}, r"stream\.align\.model is missing"),
         ({**GOOD, "align": {"model": "m", "prior_scale": 0.3}}, "needs prior, a file"),
@@ -201,17 +207,17 @@ def test_wrong_options_are_named(given: Any, message: str) -> None:
     [
         ({"loss": "mbr"}, "nbest", r"loss mbr needs .*stream: null"),
         ({"loss": "ctc", "accelerators": {"repa": {}}}, None, "accelerators.repa"),
+        (
+            {"loss": "ctc", "accelerators": {"selective": {"irreducible": "x", "keep": 0.5}}},
+            None,
+            "accelerators.selective: losses are of stored utterances",
+        ),
         ({"loss": "ctc", "multiple_iterator": True}, None, "multiple_iterator"),
     ],
 )
 def test_stages_that_cannot_train_on_a_stream(
     stage: dict[str, Any], needs: str | None, message: str
 ) -> None:
-        (
-            {"loss": "ctc", "accelerators": {"selective": {"irreducible": "x", "keep": 0.5}}},
-            None,
-            "accelerators.selective: losses are of stored utterances",
-        ),
     check_stage(stage, needs)  # without one they may do so
     with pytest.raises(ValueError, match=message):
         check_stage({**stage, "stream": GOOD}, needs)

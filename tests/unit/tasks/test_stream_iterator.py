@@ -126,6 +126,59 @@ def test_a_source_that_does_not_replay_says_so(
     assert told in caplog.text
 
 
+RESERVOIR = {"reservoir": 6, "recent_share": 0.4}  # of a pool of 5, 2 are new
+
+
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2)])
+def test_old_records_are_mixed_in_and_a_resume_is_the_same(
+    rank: int, world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [1, 2, 3, 4, 5, 6]
+    whole = epochs(factory(tmp_path / "whole", rank, world, **RESERVOIR), numbers)
+    batches = [batch for epoch in whole for batch in epoch]
+    pools = [
+        [name for batch in batches[n : n + 3] for name in batch] for n in range(0, len(batches), 3)
+    ]
+    seen: set[str] = set()
+    for number, pool in enumerate(pools):
+        assert len(pool) == len(set(pool)) == 5
+        new = [name for name in pool if name not in seen]
+        assert len(new) == (2 if number else 5)  # the others came before
+        assert {int(name[1:]) for name in new} == {
+            world * turn + rank for turn in range(len(seen), len(seen) + len(new))
+        }
+        seen.update(new)
+
+    folder = tmp_path / "other"
+    made = factory(folder, rank, world, **RESERVOIR)
+    with contextlib.closing(made):
+        assert [list(made.build_iter(n)) for n in numbers[:3]] == whole[:3]
+        next(iter(made.build_iter(4)))  # and killed
+    monkeypatch.setattr("espnet_plugin.data.stream.reservoir.PASSED_OVER", 2)
+    assert epochs(factory(folder, rank, world, **RESERVOIR), numbers[3:]) == whole[3:]
+    # a kill while the sixth was being saved
+    assert epochs(factory(folder, rank, world, **RESERVOIR), [6]) == whole[5:]
+    with pytest.raises(ValueError, match=r"began with .*'reservoir': 6.*now has .*'reservoir': 7"):
+        epochs(factory(folder, rank, world, **{**RESERVOIR, "reservoir": 7}), [6])
+
+
+def test_no_reservoir_is_as_if_there_were_none(
+    undisturbed: list[list[Batch]], tmp_path: Path
+) -> None:
+    assert epochs(factory(tmp_path, reservoir=0), [1, 2, 3]) == undisturbed
+    settings = json.loads((tmp_path / "stream.0.json").read_text())["settings"]
+    assert settings == {"pool": 5, "seed": 5, "world": 1}  # a stage of before goes on
+
+
+def test_a_reservoir_that_cannot_come_back_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs(factory(tmp_path, replays=False, **RESERVOIR), [1, 2])
+    assert "empty again" not in caplog.text
+    epochs(factory(tmp_path, replays=False, **RESERVOIR), [3])
+    assert "would have seen, and the reservoir is empty again" in caplog.text
+
+
 def test_a_slow_producer_is_waited_for_and_told(
     tmp_path: Path, undisturbed: list[list[Batch]], caplog: pytest.LogCaptureFixture
 ) -> None:
