@@ -57,9 +57,6 @@ class Reservoir:
         self._size, self._key, self._arrived = size, key, arrived
         self._held = list(held)
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def offer(self, records: Sequence[Record]) -> None:
         """The next records, in their order; some of them are kept."""
         places = targets(self._key, self._arrived, len(records)).tolist()
