@@ -58,6 +58,8 @@ def _lines(
     yield ""
     yield verdict(rows)
     yield ""
+    if study.raw.get("advice"):
+        yield from (str(study.raw["advice"]).rstrip(), "")
     yield (
         "Made by `python benchmarks/study/run.py` from `benchmarks/study/study.yaml`; edit those, "
         "not this page. Every number is a mean over seeds with the lowest and the highest. Hours "

@@ -116,6 +116,7 @@ def make_study(root: Path, **change: Any) -> Path:
         "sizes": {"small": {}, "large": {"change": {"base": {"encoder_conf": {"a": 1}}}}},
         "arms": ARMS,
         "grid": GRID,
+        "advice": "Take the one\nwith fewer errors.\n",
         **change,
     }
     path = root / "study.yaml"

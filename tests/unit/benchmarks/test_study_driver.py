@@ -36,7 +36,7 @@ def test_all_arms_are_trained_once_and_make_a_page(tmp_path: Path) -> None:
     assert re.search(row.format("progressive", "0.14"), page)
     assert re.search(row.format("progressive without mbr", "0.12"), page)
     assert re.search(r"\| full sum only \| 1, 2 \| 0.17 \| 25.0 \| 25.0 \| ", page)
-    assert "ahead in 1 of 1 places" in page
+    assert "ahead in 1 of 1 places" in page and "\n\nTake the one\nwith fewer errors.\n\n" in page
     assert "Nowhere do the ranges of three seeds stand apart" in page  # there are two
     assert re.search(
         r"\| progressive \| test \| -12.50 \| -25.00 to \+0.00 \| no \| 2 speakers", page
