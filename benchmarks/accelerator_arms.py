@@ -110,6 +110,7 @@ ARMS: Mapping[str, Arm] = {
     "float32": Arm("no bfloat16", _off("precision")),
     "float32_epochs": Arm("no bfloat16, the base's epochs", _off("precision"), equal_epochs=True),
     "plain_dropout": Arm("dropout as PyTorch draws it", _off("fast_dropout")),
+    "channels_last": Arm("the front-end's channels side by side", _with("channels_last")),
     "fake_bits": _bits("8 bits as if, the base's epochs", fake_bits=8),
     "fake_bits_schedule": _bits(
         "4, 6, 8 bits as if, the base's epochs", fake_bits=[4, 6, 8], grad_bits=[6, 8, 8]
