@@ -14,7 +14,7 @@ from espnet_plugin.pipeline.plan.config import deep_merge, read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 _TOP = (
     "work", "seeds", "page", "figure", "training_code", "corpora", "sizes", "arms", "grid",
-    "trials", "extrapolate", "results", "screening",
+    "trials", "extrapolate", "results", "screening", "advice",
 )  # fmt: skip
 _ARM = ("config", "change", "start", "codes", "part_of", "until", "stages", "epochs")
 _CODES = ("arm", "stage", "books", "codes", "random")

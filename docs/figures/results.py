@@ -31,7 +31,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.1), sharey=True, layout="constrained")
     stages, baseline = results["stages"], results["baseline"]
     for axis, (name, title) in zip(axes, SETS.items(), strict=True):
-        for colour, run in zip(COLOURS, results["runs"], strict=True):
+        for colour, run in zip(COLOURS, results["runs"], strict=False):
             values = run[name]  # [stages][seeds]
             means = [sum(seeds) / len(seeds) for seeds in values]
             axis.plot(range(len(stages)), means, color=colour, label=run["name"])
