@@ -36,14 +36,16 @@ def shortest(study: Study, work: Path) -> dict[str, Any]:
     block = {key: values[:1] for key, values in study.raw["grid"][0].items()}
     grid = [{**block, "budgets": [1e-6], "seeds": [1]}]
     here = {"work": str(work), "page": str(work / "page.md"), "figure": str(work / "figure")}
-    kept = {key: value for key, value in study.raw.items() if key != "results"}
+    # What is for the page alone, the other commit may not know.
+    unread = ("results", "trials", "extrapolate", "advice")
+    kept = {key: value for key, value in study.raw.items() if key not in unread}
     # An epoch makes no aligner that the pipeline would take.
     anything = {"alignment": {"min_score_per_frame": -1e6, "max_label_share": 1.0}}
     corpora = {
         name: {**section, "change": deep_merge(section.get("change") or {}, anything)}
         for name, section in study.raw["corpora"].items()
     }
-    return {**kept, **here, "corpora": corpora, "grid": grid, "trials": []}
+    return {**kept, **here, "corpora": corpora, "grid": grid}
 
 
 def differences(one: Path, two: Path) -> Iterable[str]:
