@@ -1,7 +1,7 @@
 """`channels_last`: the front-end's images with their channels side by side in memory.
 
 PyTorch's convolutions on CPUs, and those of a GPU's tensor cores, compute in that order: images in
-the usual one are turned to it and back. The pooling between them is four times as fast as well.
+the usual one are turned to it and back. The pooling between them is faster as well.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.corpora.atomic import write_atomically
+
 FILE = "reference_step.json"
 PROCESSOR_FILE = "processor_time.json"
 #: Seconds of a reference step on the reference system: one core of an AMD EPYC (Zen 4, AVX-512,
@@ -103,7 +105,8 @@ def write_reference_step(folder: Path, device: str) -> None:
     seconds = _recent(folder, where)
     if seconds is None:
         seconds = measure_reference_step(device)
-    _write(folder / FILE, {"reference_step_seconds": seconds, **where})
+    text = json.dumps({"reference_step_seconds": seconds, **where})
+    write_atomically(folder / FILE, text + "\n")
 
 
 def write_processor_time(folder: Path) -> None:
@@ -112,14 +115,8 @@ def write_processor_time(folder: Path) -> None:
 
     threads = torch.get_num_threads()
     seconds = time.process_time() / threads
-    _write(folder / PROCESSOR_FILE, {"processor_seconds": seconds, "threads": threads})
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps({"processor_seconds": seconds, "threads": threads})
+    write_atomically(folder / PROCESSOR_FILE, text + "\n")
 
 
 def _recent(folder: Path, where: Mapping[str, Any]) -> float | None:

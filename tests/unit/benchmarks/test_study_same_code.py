@@ -28,9 +28,8 @@ def test_equality_is_transitive_and_a_difference_does_not_count(tmp_path: Path) 
 
 def test_the_shortest_study_is_one_training(tmp_path: Path) -> None:
     study = read_study(make_study(tmp_path))
-    assert "advice" in study.raw and "advice" not in shortest(
-        study, tmp_path
-    )  # older commits refuse it
+    assert "advice" in study.raw
+    assert "advice" not in shortest(study, tmp_path)  # older commits refuse it
     short = Study(study.path, shortest(study, tmp_path / "work"))
     (unit,) = select(short, Wanted())
     assert (unit.arm, unit.seed) == ("progressive", 1)
