@@ -177,8 +177,8 @@ def _keep_processor_time(options: Any, distributed: Any) -> None:
 def _draw_images(output_dir: Path) -> None:
     """ESPnet's pictures of all its numbers, once a stage.
 
-    ESPnet draws every one of them after every epoch: two seconds of a CPU's core, a fifth of an
-    epoch of the demo. TensorBoard and `report` have them while the stage trains.
+    ESPnet draws every one of them after every epoch: more than a second of a core, where an epoch
+    of the demo trains for eight. TensorBoard and `report` have them while the stage trains.
     """
     reporter = Reporter()
     state = torch.load(output_dir / "checkpoint.pth", map_location="cpu", weights_only=False)
