@@ -98,7 +98,8 @@ class ProgressiveTrainer(KillSafeTrainer):
             # Every stage leaves some parameters without gradient (the aligner the joint network,
             # full_sum the encoder's output layers), which DDP takes for an error unless told.
             options.unused_parameters = True
-        if kwargs["distributed_option"].dist_rank in (None, 0):
+        writes = kwargs["distributed_option"].dist_rank in (None, 0)
+        if writes:
             # what this machine is worth now, so that budgets compare between machines
             device = "cuda" if options.ngpu > 0 else "cpu"
             write_reference_step(Path(options.output_dir), device)
@@ -113,10 +114,10 @@ class ProgressiveTrainer(KillSafeTrainer):
             if isinstance(factory, StreamIterFactory):
                 factory.close()
         accelerators = _accelerators(kwargs["model"])
-        if accelerators and kwargs["distributed_option"].dist_rank in (None, 0):
+        if accelerators and writes:
             private_file.mend_averages(Path(options.output_dir), accelerators)
         _keep_processor_time(options, kwargs["distributed_option"])
-        if options.use_matplotlib and kwargs["distributed_option"].dist_rank in (None, 0):
+        if options.use_matplotlib and writes:
             _draw_images(Path(options.output_dir))
 
     @staticmethod
@@ -181,7 +182,9 @@ def _draw_images(output_dir: Path) -> None:
     of the demo trains for eight. TensorBoard and `report` have them while the stage trains.
     """
     reporter = Reporter()
-    state = torch.load(output_dir / "checkpoint.pth", map_location="cpu", weights_only=False)
+    checkpoint = output_dir / checkpoints.CHECKPOINT
+    # mmap: the weights in the same file are not read
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     reporter.load_state_dict(state["reporter"])
     reporter.matplotlib_plot(output_dir / "images")
 
