@@ -99,9 +99,12 @@ def draw_differences(
 
 def _saved(figure: Figure, target: Path) -> list[Path]:
     """Both files of a figure."""
+    from matplotlib import rc_context
+
     target.parent.mkdir(parents=True, exist_ok=True)
     svg = target.with_suffix(".svg")
     partial = svg.with_suffix(".partial.svg")
-    figure.savefig(partial, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": target.name}):  # else its names are drawn at random
+        figure.savefig(partial, format="svg", metadata={"Date": None})
     os.replace(partial, svg)
     return [save(figure, target.with_suffix(".png")), svg]
