@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
 
 def plain_stages() -> Mapping[str, Mapping[str, Any]]:
     """The stages of AN4's pipeline, whose paths are the recipe's."""
-    return _stages_of(PIPELINE)
+    return stages_of(PIPELINE)
 
 
 def arm_stages(arm: Arm, folder: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -69,18 +70,40 @@ def arm_stages(arm: Arm, folder: Path) -> Mapping[str, Mapping[str, Any]]:
         options = {name: deep_merge(section, taught) for name, section in options.items()}
     path = folder / "arm.yaml"
     path.write_text(yaml.safe_dump({"extends": str(PIPELINE), "train_stages": options}))
-    return _stages_of(path)
+    return stages_of(path)
 
 
-def _stages_of(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    with contextlib.chdir(RECIPE):
+def stages_of(path: Path, recipe: Path = RECIPE) -> Mapping[str, Mapping[str, Any]]:
+    """All options of a pipeline's stages; its paths are the recipe's."""
+    with contextlib.chdir(recipe):
         return load_pipeline_config(path).train_stages
 
 
 # ---- time of steps ---------------------------------------------------------------------------
 
 
-def step_of(options: Mapping[str, Any], repeats: int) -> Callable[[int], float]:
+@dataclass(frozen=True)
+class MadeUp:
+    """Sizes of a made-up batch; those of AN4's recipe.
+
+    Attributes:
+        utterances: B.
+        length: of each, in feature frames, or in samples where there is no `channels`.
+        labels: S of each.
+        channels: of a feature frame; None: audio.
+        vocabulary: with blank and ESPnet's two special symbols.
+    """
+
+    utterances: int = 8
+    length: int = 312
+    labels: int = 22
+    channels: int | None = 26
+    vocabulary: int = 30
+
+
+def step_of(
+    options: Mapping[str, Any], repeats: int, made_up: MadeUp | None = None
+) -> Callable[[int], float]:
     """A model with its optimizer; the function takes a step and returns its processor time."""
     import torch
 
@@ -88,13 +111,17 @@ def step_of(options: Mapping[str, Any], repeats: int) -> Callable[[int], float]:
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
     from espnet_plugin.tasks.step_probe import ProbeBatch, random_batch
 
-    tokens = ["<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>"]
-    given = {**options, "token_list": tokens, "input_size": 26, "normalize": None}
+    sizes = made_up or MadeUp()
+    names = [f"label{number}" for number in range(sizes.vocabulary - 3)]
+    tokens = ["<blank>", "<unk>", *names, "<sos/eos>"]
+    given = {**options, "token_list": tokens, "input_size": sizes.channels, "normalize": None}
     args = argparse.Namespace(**{**ProgressiveASRTask.get_default_config(), **given})
     torch.manual_seed(0)
     model = ProgressiveASRTask.build_model(args)
     (optimizer,) = ProgressiveASRTask.build_optimizers(args, model)
-    batch = random_batch(model, args, ProbeBatch(8, 312, 22, 8 * 312), torch.device("cpu"))
+    total = sizes.utterances * sizes.length
+    probe = ProbeBatch(sizes.utterances, sizes.length, sizes.labels, total)
+    batch = random_batch(model, args, probe, torch.device("cpu"))
 
     def step(number: int) -> float:
         model.train()
