@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+#: Kernels that oneDNN keeps in this process, at some 100 KB each; by itself it keeps 1,024. There
+#: is one for each operation and shape, some 50 in a bfloat16 step, and batches have many lengths:
+#: with 1,024, a small model's training builds them again all the time, a quarter to half of it.
+KERNELS = 16384
+_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_OLD_CAPACITY = "DNNL_PRIMITIVE_CACHE_CAPACITY"
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """As `espnet2.bin.asr_train`: ESPnet's options, plus `--loss` and `--loss_conf`."""
+    if _OLD_CAPACITY not in os.environ:
+        os.environ.setdefault(_CAPACITY, str(KERNELS))  # read when the first kernel is built
     from espnet_plugin.compat import install_warprnnt
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 

@@ -27,6 +27,8 @@ class ProgressiveSpecAug(AbsSpecAug):
             is uniform in 1..T'/frames_per_time_mask; 0 turns them off.
         warmup_steps: training steps with half the number of masks (paper: 2,000).
         time_stretch: [low, high] factor of the duration, drawn per batch; null turns it off.
+        stretch_multiple: frames that a stretched batch's length is a multiple of, the nearest to
+            what was drawn. Fewer shapes: libraries that build a kernel for each are faster.
         frequency_warp: [low, high] factor of the channel axis, drawn per utterance (vocal tract
             length perturbation; for filterbanks, not for cepstra); null turns it off.
         noise_std: standard deviation of white noise added to the normalised features.
@@ -45,6 +47,7 @@ class ProgressiveSpecAug(AbsSpecAug):
         time_stretch: list[float] | tuple[float, float] | None = None,
         frequency_warp: list[float] | tuple[float, float] | None = None,
         noise_std: float = 0.0,
+        stretch_multiple: int = 1,
     ) -> None:
         super().__init__()
         numbers = (
@@ -57,6 +60,8 @@ class ProgressiveSpecAug(AbsSpecAug):
         )
         if min(numbers) < 0:
             raise ValueError(f"specaug_conf must not be negative, got {numbers}")
+        if stretch_multiple < 1:
+            raise ValueError(f"stretch_multiple must be at least 1, got {stretch_multiple}")
         for name, span in (("time_stretch", time_stretch), ("frequency_warp", frequency_warp)):
             if span is not None and not 0 < span[0] <= span[1]:
                 raise ValueError(f"{name} must be [low, high] with 0 < low <= high, got {span}")
@@ -66,6 +71,7 @@ class ProgressiveSpecAug(AbsSpecAug):
         self.frames_per_time_mask = frames_per_time_mask
         self.warmup_steps = warmup_steps
         self.time_stretch = time_stretch
+        self.stretch_multiple = stretch_multiple
         self.frequency_warp = frequency_warp
         self.noise_std = noise_std
         # A buffer, because it changes what step n+1 does and so must survive a resume. float64:
@@ -90,7 +96,7 @@ class ProgressiveSpecAug(AbsSpecAug):
         """
         if self.time_stretch is not None:
             low, high = self.time_stretch
-            factor = low + (high - low) * float(torch.rand(()))
+            factor = self._whole(low + (high - low) * float(torch.rand(())), x.size(1))
             x, x_lengths = time_stretch(x, x_lengths, factor)
         if self.frequency_warp is not None:
             low, high = self.frequency_warp
@@ -101,6 +107,13 @@ class ProgressiveSpecAug(AbsSpecAug):
         if self.noise_std > 0:
             x = x + self.noise_std * torch.randn_like(x)
         return x, x_lengths
+
+    def _whole(self, factor: float, frames: int) -> float:
+        """The factor next to this one that makes a batch of so many frames a whole multiple."""
+        if self.stretch_multiple == 1:
+            return factor
+        multiples = max(1, round(frames * factor / self.stretch_multiple))
+        return multiples * self.stretch_multiple / frames
 
     def mask(self, x: Tensor, x_lengths: Tensor, time_masks: float = 1.0) -> Tensor:
         """Masks of each row of [B, T', F], utterances or windows of them; one training step.
