@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-#: Kernels that oneDNN keeps in this process, at some 100 KB each; by itself it keeps 1,024. There
+#: Kernels that oneDNN keeps in this process, at 0.1 to 0.2 MB each; by itself it keeps 1,024. There
 #: is one for each operation and shape, some 50 in a bfloat16 step, and batches have many lengths:
-#: with 1,024, a small model's training builds them again all the time, a quarter to half of it.
+#: with 1,024 they are built again all the time, which can take half of a small model's training.
 KERNELS = 16384
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _OLD_CAPACITY = "DNNL_PRIMITIVE_CACHE_CAPACITY"

@@ -253,6 +253,27 @@ def test_windows_are_masked_by_themselves():
     assert not torch.equal(*masked)  # drawn apart; with this seed they differ
 
 
+def test_stretched_batches_have_whole_multiples_next_to_the_factor_that_was_drawn():
+    x, lengths = torch.randn(2, 100, 3), torch.tensor([100, 60])
+    sizes = set()
+    for seed in range(40):
+        kept = {}
+        for multiple in (1, 16):
+            torch.manual_seed(seed)
+            specaug = ProgressiveSpecAug(time_stretch=[0.7, 1.2], stretch_multiple=multiple)
+            kept[multiple] = specaug.distort(x, lengths)
+        (exact, _), (whole, scaled) = kept[1], kept[16]
+        assert abs(exact.size(1) - whole.size(1)) <= 8.5
+        assert scaled.tolist() == [whole.size(1), round(0.6 * whole.size(1))]
+        sizes.add(whole.size(1))
+    assert {80, 96, 112} <= sizes <= {64, 80, 96, 112, 128}
+    torch.manual_seed(0)
+    short, _ = specaug.distort(x[:, :5], torch.tensor([5, 3]))
+    assert short.size(1) == 16
+    with pytest.raises(ValueError, match="stretch_multiple"):
+        ProgressiveSpecAug(stretch_multiple=0)
+
+
 def test_espnets_specaug_cannot_mask_windows():
     model = build("viterbi", {"chunk_size": 4, "chunk_hop": 2, "chunk_specaug": True}).train()
     model.specaug = torch.nn.Identity()
