@@ -143,6 +143,9 @@ main() {
     echo "${wanted}" > "${stamp}.partial"
     mv "${stamp}.partial" "${stamp}"
     rm -f "${unfinished}"
+    log "compiling the beam search, once (20 s)"
+    "${venv}/bin/python" -m espnet_plugin.search.beam.compile_ahead > /dev/null \
+        || log "the beam search is not compiled: recipes decode more slowly"
     log "ready: ${venv}"
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_doctor_comes_first_and_plan_before_training(recipe: Path) -> None:
     assert result.returncode == 2 and len(calls) == 1 and "--skip_doctor true" in result.stderr
     _, calls = call(recipe, *SETS, "--skip_doctor", "true", fail_at="doctor", everything=True)
     assert calls[0][0] == "show_config"
+
+
+def test_threads_of_a_program_are_not_the_number_of_jobs(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    _, calls = call(recipe, *SETS)
+    train = next(c for c in calls if c[0] == "train")
+    assert option(train, "--nj") == str(len(os.sched_getaffinity(0)))
 
 
 def test_stage_and_stop_stage_and_skips(recipe: Path) -> None:

@@ -17,6 +17,8 @@ TOOLS = (
     "sleep", "touch",
 )  # fmt: skip
 
+COMPILER = "-m espnet_plugin.search.beam.compile_ahead"
+
 # Stands for python3.12: makes "environments" that hold copies of itself, and a uv on demand.
 PYTHON = r"""#!/usr/bin/env bash
 echo "$0 $*" >> "${CALLS}"
@@ -28,6 +30,7 @@ case "$*" in
         [ -z "${UV_IS_UNAVAILABLE:-}" ] || exit 1
         cp "${UV_STUB}" "${0%/*}/uv" ;;
     "-m pip install"*) exit "${INSTALL_STATUS:-0}" ;;
+    *compile_ahead) exit "${COMPILER_STATUS:-0}" ;;
 esac
 """
 
@@ -90,10 +93,12 @@ class Machine:
         return process.returncode, errors
 
     def calls(self) -> list[str]:
-        """What was called since the last look, version checks left out."""
+        """What was called since the last look, but version checks and the search's compiler."""
         text = self.log.read_text() if self.log.exists() else ""
         self.log.unlink(missing_ok=True)
-        return [line for line in text.splitlines() if " -c import sys" not in line]
+        lines = text.splitlines()
+        self.compiled = any(line.endswith(COMPILER) for line in lines)
+        return [line for line in lines if not (" -c import sys" in line or line.endswith(COMPILER))]
 
 
 @pytest.fixture
@@ -112,6 +117,17 @@ def test_installs_with_uv_and_the_pinned_constraints(machine: Machine) -> None:
         f"-c {repo}/constraints.txt -e {repo}[test,demo,plots,docs]"
     )
     assert (repo / ".uv" / "bin" / "uv").exists()
+
+
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_the_search_is_compiled_and_nothing_depends_on_it(machine: Machine, status: str) -> None:
+    machine.python("python3.12")
+    code, errors = machine.setup(COMPILER_STATUS=status)
+    assert code == 0 and "ready" in errors
+    assert ("not compiled" in errors) == (status == "1")
+    machine.calls()
+    assert machine.compiled
+    assert machine.setup() == (0, "")
 
 
 def test_a_second_call_does_nothing(machine: Machine) -> None:

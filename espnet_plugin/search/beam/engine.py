@@ -175,11 +175,12 @@ def folder() -> Path:
     """Where compiled code is kept: below $NUMBA_CACHE_DIR or the user's cache.
 
     The package itself may be installed where nobody can write. Where nothing can be written, the
-    code lives as long as the process. The name changes with the code.
+    code lives as long as the process. The name changes with the code, its place and its time: numba
+    compiles again for another of the three, so that what was compiled there is of no use here.
     """
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent / "compiled").glob("*.py")):
-        digest.update(file.read_bytes())
+    for file in sorted((Path(__file__).resolve().parent / "compiled").glob("*.py")):
+        digest.update(f"{file} {file.stat().st_mtime_ns} ".encode() + file.read_bytes())
     version = importlib.metadata.version("numba")
     digest.update(f"{version} {platform.python_version()} {platform.machine()}".encode())
     name = f"search-{digest.hexdigest()[:16]}"

@@ -335,20 +335,3 @@ def test_what_cannot_be_compiled_says_why() -> None:
     search = BeamSearch(model.prediction, model.joint, options)
     with pytest.raises(ValueError, match=r"computes in torch\.bfloat16"):
         search.search(model.encoder.bfloat16(), model.lengths)
-
-
-def test_the_code_is_kept_where_it_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.folder.cache_clear()
-    try:
-        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
-        assert engine.folder().is_relative_to(tmp_path / "numba")
-        engine.folder.cache_clear()
-        (tmp_path / "file").touch()  # no folder can be made in it, whoever tries
-        for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
-            monkeypatch.setenv(name, str(tmp_path / "file"))
-        folder = engine.folder()
-        assert folder.is_dir() and not folder.is_relative_to(tmp_path)
-    finally:
-        engine.folder.cache_clear()
