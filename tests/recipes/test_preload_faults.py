@@ -100,6 +100,19 @@ def test_only_a_python_without_the_package_is_called_one(recipe: Path) -> None:
     assert "cannot import espnet_plugin (see above); activate the environment" in result.stderr
 
 
+def test_it_imports_beside_step_1(recipe: Path) -> None:
+    (recipe / "local").mkdir()
+    (recipe / "local/data.sh").write_text('touch "${TMPDIR}/made"\n')
+    served = 'while [ ! -f "$TMPDIR/made" ]; do sleep 0.02; done; ' + NOT_EXECUTABLE
+    result, calls = call(recipe, served, "--stage", "1")
+    assert result.returncode == 0, result.stderr
+    assert "no preload" not in result.stdout
+    assert calls[0][0] == str(recipe / "python") and programs(calls)[0] == "doctor"
+    assert all(words[0].startswith(str(recipe / "tmp")) for words in calls[1:])
+    result, _ = call(recipe, "exit 1", "--stage", "1", imports="false")
+    assert "no preload" not in result.stdout and "(see above)" in result.stderr
+
+
 def test_without_any_temporary_folder(recipe: Path) -> None:
     result, calls = call(recipe, NOT_EXECUTABLE, tmp=recipe / "none")
     assert result.returncode == 0, result.stderr

@@ -327,8 +327,7 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 # Importing ESPnet takes longer than most steps do on a small corpus: one server does it for all.
 # Not with GPUs: CUDA does not survive a fork, and beside a GPU's training the time does not matter.
 # Where the server does not start, every program imports ESPnet by itself.
-start_preload() {
-    local reason tick
+begin_preload() {
     if ! preloaded=$(mktemp -d); then
         without_preload "no temporary folder could be made; set TMPDIR to one that may be written"
         return
@@ -337,6 +336,20 @@ start_preload() {
         >"${preloaded}/log" 2>&1 &
     server=$!
     trap 'kill "${server}" 2>/dev/null || true; rm -rf "${preloaded}"' EXIT
+}
+# Sets launcher and python, for our programs and for those that they start.
+await_preload() {
+    local word
+    [ -z "${server}" ] || find_launcher
+    # As the programs' --python takes it: words quoted where a shell would split them.
+    python=
+    for word in "${launcher[@]}"; do
+        [[ ${word} =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+        python+=${python:+ }${word}
+    done
+}
+find_launcher() {
+    local reason tick
     for ((tick = 0; tick < 20 * preload_timeout; tick++)); do
         if [ -f "${preloaded}/python" ]; then # made last, in one step
             launcher=("${preloaded}/python")
@@ -349,8 +362,7 @@ start_preload() {
     done
     reason="nothing from its server in ${preload_timeout} s (--preload_timeout)"
     if ! kill -0 "${server}" 2>/dev/null; then
-        "${python}" -c "import espnet_plugin" || die "${python} cannot import espnet_plugin (see above);" \
-            "activate the environment that it was installed in, or give --python"
+        check_package
         reason=$(tail -n 1 "${preloaded}/log" || true)
         reason="its server ended: ${reason:-no word; is the disk of ${preloaded} full?}"
     fi
@@ -358,19 +370,17 @@ start_preload() {
     without_preload "${reason}"
 }
 without_preload() { log "no preload: $*. Every program imports ESPnet by itself, which is slower"; }
+check_package() {
+    "${python}" -c "import espnet_plugin" || die "${python} cannot import espnet_plugin (see above);" \
+        "activate the environment that it was installed in, or give --python"
+}
 
 launcher=("${python}")
+server=
 if "${preload}" && "${all_local}" && [ "$(uname)" = Linux ] &&
     [ "${ngpu}${gpu_inference}" = 0false ] && [ "${stage}" -le 8 ] && [ "${stop_stage}" -ge 5 ]; then
-    start_preload
+    begin_preload
 fi
-
-# As the programs' --python takes it: words quoted where a shell would split them.
-python=
-for word in "${launcher[@]}"; do
-    [[ ${word} =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
-    python+=${python:+ }${word}
-done
 
 # run NAME OPTIONS...: one of our programs
 run() {
@@ -411,13 +421,17 @@ local_score() {
     eval "bash local/score.sh $(printf %q "$1") ${local_score_opts}"
 }
 
+wanted 1 || await_preload # else it imports beside step 1
 if [ "${skip_doctor}" = false ] && [ "${stage}" -le 8 ]; then
     options=(--config "${asr_config}" "${plan[@]}" --expdir "${expdir}" --dumpdir "${dumpdir}" --fs "${fs}"
         --ngpu "${ngpu}" --num_nodes "${num_nodes}" --nj "${nj}" --quiet true
         "${commands[@]}" --dump_copies "${dump_copies}")
     [ -z "${train_hours}" ] || options+=(--train_hours "${train_hours}")
     [ "${g2p}" != g2p_en ] || options+=(--packages espnet-g2p-en)
-    run doctor "${options[@]}" || die "this machine lacks something; --skip_doctor true begins all the same"
+    if ! run doctor "${options[@]}"; then
+        ! wanted 1 || [ -z "${server}" ] || check_package
+        die "this machine lacks something; --skip_doctor true begins all the same"
+    fi
 fi
 
 if wanted 1; then
@@ -427,6 +441,7 @@ if wanted 1; then
     else
         log "step 1: no local/data.sh; data/ is taken as it is"
     fi
+    await_preload
 fi
 
 for data_set in "${train_set}" "${valid_set}" "${tests[@]}"; do
