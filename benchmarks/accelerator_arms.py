@@ -10,7 +10,7 @@ from espnet_plugin.pipeline.plan.config import deep_merge
 
 #: Stages whose steps are timed; mbr has an epoch or two, and stays as it is.
 TIMED = ("align", "viterbi", "full_sum")
-#: Name of the arm that all are compared with. It is the study's own of this name (study.yaml).
+#: Name of the arm that all are compared with: the recipe, but for the step of its stretch.
 BASE = "progressive"
 
 
