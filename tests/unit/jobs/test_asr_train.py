@@ -30,10 +30,23 @@ asr_train.main([])
 """
 
 
+def set_memory(monkeypatch: pytest.MonkeyPatch, gib: int) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib * 2**18}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+
+
+@pytest.mark.parametrize(("gib", "expected"), [(1, 1024), (8, 5368), (64, 16384)])
+def test_kernels_take_no_more_than_an_eighth_of_the_memory(monkeypatch, gib, expected):
+    from espnet_plugin.jobs import asr_train
+
+    set_memory(monkeypatch, gib)
+    assert asr_train.kernels() == expected
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, {_NEW: "16384"}),
+        ({}, {_NEW: "16384"}),  # 64 GiB, below
         ({_NEW: "7"}, {_NEW: "7"}),
         ({_OLD: "7"}, {_OLD: "7"}),
     ],
@@ -42,6 +55,7 @@ def test_a_capacity_of_the_users_own_stays(monkeypatch, given, expected):
     from espnet_plugin.jobs import asr_train
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
+    set_memory(monkeypatch, 64)
     for name in (_NEW, _OLD):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
