@@ -49,8 +49,8 @@ RECIPE = ROOT / "egs2" / "an4" / "asr1"
 PIPELINE = RECIPE / "conf" / "train_progressive.yaml"
 STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
 RESULTS = "benchmarks/study/results_accelerators"
-#: Of all arms: the recipe's stretch in steps of a few frames, a third to a half faster on a CPU
-#: (docs/accuracy.md), without which the screening would take a day.
+#: Of all arms: the recipe's stretch in steps of a few frames, so that a CPU's kernels are kept
+#: (docs/accuracy.md).
 FASTER = {"base": {"specaug_conf": {"stretch_multiple": 16}}}
 
 
@@ -159,19 +159,27 @@ def entries(arms: Sequence[str], stage: str, folder: Path) -> dict[str, Mapping[
     return found
 
 
+def interleaved(
+    steps: Mapping[str, Callable[[int], float]], repeats: int
+) -> dict[str, list[float]]:
+    """Each one's times, in turn, after a step that builds kernels."""
+    for step in steps.values():
+        step(0)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(repeats):
+        for name, step in steps.items():
+            times[name].append(step(number))
+    return times
+
+
 def time_steps(arms: Sequence[str], stages: Sequence[str], repeats: int) -> dict[str, Any]:
     """Stage -> entry -> mean time over the base's, its standard error, and seconds of a step."""
     found: dict[str, Any] = {}
     for stage in stages:
-        steps = {}
         with tempfile.TemporaryDirectory() as folder:
-            for entry, options in entries(arms, stage, Path(folder)).items():
-                steps[entry] = step_of(options, repeats)
-                steps[entry](0)
-        times: dict[str, list[float]] = {entry: [] for entry in steps}
-        for number in range(repeats):
-            for entry, step in steps.items():
-                times[entry].append(step(number))
+            timed = entries(arms, stage, Path(folder))
+            steps = {entry: step_of(options, repeats) for entry, options in timed.items()}
+            times = interleaved(steps, repeats)
         base = statistics.fmean(times[BASE])
         found[stage] = {
             entry: {

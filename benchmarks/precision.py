@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.accelerators import ROOT, MadeUp, stages_of, step_of
+from benchmarks.accelerators import ROOT, MadeUp, interleaved, stages_of, step_of
 
 FLOAT32 = "float32"
 #: What is timed: the accelerators of a step.
@@ -51,12 +51,7 @@ def ratios(model: str, stage: str, repeats: int) -> tuple[float, dict[str, float
         name: step_of({**options, "accelerators": accelerators}, repeats, made_up)
         for name, accelerators in ARMS.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in ARMS}
-    for step in steps.values():  # the first one builds kernels
-        step(0)
-    for number in range(repeats):
-        for name, step in steps.items():
-            times[name].append(step(number))
+    times = interleaved(steps, repeats)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return medians[FLOAT32], {name: value / medians[FLOAT32] for name, value in medians.items()}
 

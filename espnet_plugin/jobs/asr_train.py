@@ -17,8 +17,9 @@ _OLD_CAPACITY = "DNNL_PRIMITIVE_CACHE_CAPACITY"
 
 def kernels() -> int:
     """How many kernels to keep: no more than fill an eighth of the machine's memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1024, min(KERNELS, memory // 8 // KERNEL_BYTES))
+    from espnet_plugin.planning.machine import memory_total
+
+    return max(1024, min(KERNELS, memory_total() // 8 // KERNEL_BYTES))
 
 
 def main(cmd: Sequence[str] | None = None) -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from espnet_plugin.planning import machine
+
 _NEW, _OLD = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"
 
 #: Trains a little on batches of many lengths, twice, and oneDNN tells of every kernel.
@@ -31,8 +33,7 @@ asr_train.main([])
 
 
 def set_memory(monkeypatch: pytest.MonkeyPatch, gib: int) -> None:
-    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib * 2**18}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(machine, "memory_total", lambda: gib * machine.GIB)
 
 
 @pytest.mark.parametrize(("gib", "expected"), [(1, 1024), (8, 5368), (64, 16384)])
