@@ -21,7 +21,7 @@ class Arm:
     Attributes:
         what: it is, for the page.
         options: stage -> what differs in its section.
-        control: arm that tells its effect from a cheaper one's; None: the base.
+        control: arms that tell its effect from a cheaper one's; none: the base.
         rates: factor of the learning rates in the stages that are changed.
         first: a stage before all others, and its time over the base's whole.
         time: of everything over the base's.
@@ -32,7 +32,7 @@ class Arm:
 
     what: str
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    control: str | None = None
+    control: tuple[str, ...] = ()
     rates: float = 1.0
     first: tuple[str, float] | None = None
     time: float = 1.0
@@ -69,11 +69,15 @@ def _units(count: int) -> Any:
 def _bits(what: str, **bits: Any) -> Arm:
     """A study of tolerance: the time is none that a machine of so few bits would take."""
     options = _with("precision", autocast="float32", **bits)
-    return Arm(what, options, equal_epochs=True, control="float32_epochs")
+    options["mbr"] = {"accelerators": {"precision": None}}  # as the control has it
+    return Arm(what, options, equal_epochs=True, control=("float32_epochs",))
 
 
 def _sparse(what: str, **options: Any) -> Arm:
-    return Arm(what, _with("sparse", sparsity=0.8, **options), control="thin")
+    stages = _with("sparse", sparsity=0.8, **options)
+    # else it fills the zeros again, and the model that is scored is none
+    stages["mbr"] = {"accelerators": {"sparse": {"sparsity": 0.8, "explore": "none"}}}
+    return Arm(what, stages, control=("thin",))
 
 
 def _ticket(what: str, **ticket: Any) -> Arm:
@@ -82,7 +86,7 @@ def _ticket(what: str, **ticket: Any) -> Arm:
     start = {"init_from": {"stage": "search", "ticket": {"units": 320, **ticket}}}
     options = {"search": search, **_units(320)}
     options["align"] = {**options["align"], **start}
-    return Arm(what, options, control="small", first=("search", 0.04))
+    return Arm(what, options, control=("small",), first=("search", 0.04))
 
 
 def _pretrained(what: str, loss: str, **conf: Any) -> Arm:
@@ -90,10 +94,10 @@ def _pretrained(what: str, loss: str, **conf: Any) -> Arm:
     masks = {"mask_prob": 0.01, "mask_frames": 40}
     options = {"pretrain": {"loss": loss, "loss_conf": {**masks, **conf}}}
     first = ("pretrain", _THIRD)
-    return Arm(what, options, control="longer", first=first, time=1 + _THIRD)
+    return Arm(what, options, control=("longer",), first=first, time=1 + _THIRD)
 
 
-def _stacked(what: str, start: Any, control: str | None = None) -> Arm:
+def _stacked(what: str, start: Any, control: tuple[str, ...] = ()) -> Arm:
     shallow = {"encoder_conf": {"num_blocks": 2, "interctc_layer_idx": [1]}}
     options = {"align": shallow, "viterbi": {"init_from": start}}
     return Arm(what, options, control=control, saves_for="full_sum")
@@ -106,7 +110,8 @@ _LION = {"optim": "lion", "optim_conf": {"weight_decay": 0.1}}
 ARMS: Mapping[str, Arm] = {
     BASE: Arm("the recipe: bfloat16, fast dropout"),
     "longer": Arm("the recipe with a third more time", time=1 + _THIRD),
-    "twice": Arm("the recipe with twice the time", time=2.0),
+    # of the steps; with a teacher's alignment, lists, mbr and codes, repa comes to the same in all
+    "twice": Arm("the recipe with twice the time", time=2.14),
     "float32": Arm("no bfloat16", _off("precision")),
     "float32_epochs": Arm("no bfloat16, the base's epochs", _off("precision"), equal_epochs=True),
     "plain_dropout": Arm("dropout as PyTorch draws it", _off("fast_dropout")),
@@ -116,12 +121,18 @@ ARMS: Mapping[str, Arm] = {
         "4, 6, 8 bits as if, the base's epochs", fake_bits=[4, 6, 8], grad_bits=[6, 8, 8]
     ),
     "layer_drop": Arm("blocks left out, theta 0.5", _with("layer_drop", _EARLY, theta=0.5)),
+    "layer_drop_epochs": Arm(
+        "theta 0.5, the base's epochs", _with("layer_drop", _EARLY, theta=0.5), equal_epochs=True
+    ),
     "layer_drop_75": Arm("theta 0.75", _with("layer_drop", _EARLY, theta=0.75)),
     "layer_drop_rescale": Arm(
         "theta 0.5, residuals rescaled", _with("layer_drop", _EARLY, theta=0.5, rescale=True)
     ),
-    "rep_conv": Arm("kernels as sums of branches", _with("rep_conv"), control="rep_conv_fixed"),
+    "rep_conv": Arm(
+        "kernels as sums of branches", _with("rep_conv"), control=("rep_conv_fixed", "faster")
+    ),
     "rep_conv_fixed": Arm("their factors fixed", _with("rep_conv", train_scale=False)),
+    "faster": Arm("the recipe with half again its learning rates", _in(TIMED), rates=1.5),
     "ema": Arm("moving average of weights in full_sum", _with("ema", ("full_sum",), decay=0.999)),
     "ticket": _ticket("320 of 576 feed-forward units, searched for"),
     "ticket_random": _ticket("320 random units of the same search", rank="random"),
@@ -134,7 +145,7 @@ ARMS: Mapping[str, Arm] = {
     "repa": Arm(
         "a teacher's codes; the teacher is the base and is paid for",
         _REPA,
-        control="twice",
+        control=("twice", "repa_random"),
         codes={"arm": BASE, "stage": "mbr", **_SMALL},
     ),
     "repa_random": Arm(
@@ -145,22 +156,31 @@ ARMS: Mapping[str, Arm] = {
     "best_rq": _pretrained("codes of hidden speech first", "best_rq", codes=256, dim=16, books=4),
     "masked_spectrogram": _pretrained("hidden speech itself first", "masked_spectrogram"),
     "lion": Arm("Lion, a fifth of AdamW's rates", _in(TIMED, **_LION), rates=0.2),
+    "lion_faster": Arm("Lion, a third", _in(TIMED, **_LION), rates=_THIRD),
     "lion_slower": Arm("Lion, a tenth", _in(TIMED, **_LION), rates=0.1),
     "stacked": _stacked(
         "an aligner of 2 blocks becomes 4; full_sum has the time",
         {"stage": "align", "blocks": [0, 0, 1, 1]},
-        control="not_stacked",
+        control=("not_stacked",),
     ),
-    "not_stacked": _stacked("the same aligner, then 4 new blocks", None),
+    "not_stacked": _stacked(
+        "the same aligner, then 4 new blocks",
+        {"stage": "align", "exclude": ["specaug", "encoder.encoders."]},
+    ),
 }
 
 
 #: Arms whose steps are those of another one: timed once, so that both get the same epochs.
 LIKE = {
     "float32_epochs": "float32",
+    "layer_drop_epochs": "layer_drop",
+    "lion_faster": "lion",
     "lion_slower": "lion",
     "not_stacked": "stacked",
+    "rep_conv_fixed": "rep_conv",
     "repa_random": "repa",
+    "sparse_all": "sparse",
+    "sparse_static": "sparse",
     "ticket": "small",
     "ticket_random": "small",
     "ticket_random/search": "ticket/search",

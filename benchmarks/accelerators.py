@@ -49,6 +49,7 @@ RECIPE = ROOT / "egs2" / "an4" / "asr1"
 PIPELINE = RECIPE / "conf" / "train_progressive.yaml"
 STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
 RESULTS = "benchmarks/study/results_accelerators"
+BASE_SEEDS = [1, 2, 3]
 #: Of all arms: the recipe's stretch in steps of a few frames, so that a CPU's kernels are kept
 #: (docs/accuracy.md).
 FASTER = {"base": {"specaug_conf": {"stretch_multiple": 16}}}
@@ -215,8 +216,10 @@ def study_of(
         }
         ratios = [steps[stage][LIKE.get(name, name)]["ratio"] for stage in changed_stages(arm)]
         step = {"step": round(statistics.fmean(ratios), 2)} if ratios else {}
-        told[name] = {"what": arm.what, "control": arm.control, **step}
-    grid = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [budget]}
+        told[name] = {"what": arm.what, "control": list(arm.control), **step}
+    place = {"corpora": ["an4"], "labels": ["char"], "sizes": ["2M"], "budgets": [budget]}
+    # how far seeds of one arm scatter is what a difference has to pass
+    several = {"seeds": BASE_SEEDS, "arms": [BASE]}
     return {
         "work": str(output / "work"),
         "seeds": list(seeds),
@@ -226,7 +229,7 @@ def study_of(
         **{key: study[key] for key in ("training_code", "sizes")},
         "corpora": {"an4": {**study["corpora"]["an4"], "epochs": {}, "change": FASTER}},
         "arms": sections,
-        "grid": [{**grid, "arms": list(sections)}],
+        "grid": [{**place, "arms": list(sections)}, {**place, **several}],
         "screening": {"title": "accelerators on AN4", "base": BASE, "arms": told},
     }
 

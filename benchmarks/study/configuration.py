@@ -165,4 +165,4 @@ def _meaning(path: Path) -> str:
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
-    return ast.dump(tree)
+    return ast.unparse(tree)  # ast.dump is another one in every version of Python

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#1f5fa8", "#d1642a", "#3b8f5a", "#8a5aa8", "#777777", "#b59a1d")
-_MARKS = {"dev": "-", "test": ":"}
+_LINES = {"dev": "-", "test": ":"}
+_MARKS = {"dev": "o", "test": "^"}
 
 
 def draw(rows: Sequence[Row], arms: Sequence[str], target: Path) -> list[Path]:
@@ -51,12 +52,12 @@ def draw(rows: Sequence[Row], arms: Sequence[str], target: Path) -> list[Path]:
                 above = [rate.high - rate.mean for rate in rates]
                 name = arm.replace("_", " ") if part == "dev" else None
                 axes.errorbar(
-                    hours, means, yerr=[below, above], color=colour, marker="o", markersize=4,
-                    linestyle=_MARKS[part], linewidth=1.3, capsize=3, label=name,
+                    hours, means, yerr=[below, above], color=colour, marker=_MARKS[part],
+                    markersize=4, linestyle=_LINES[part], linewidth=1.3, capsize=3, label=name,
                 )  # fmt: skip
         axes.set_title(" ".join(place), fontsize=10)
         axes.set_xlabel("reference-system hours of training")
-        axes.set_ylabel("WER in % (solid: dev, dotted: test)")
+        axes.set_ylabel("WER in % (discs: dev, triangles: test)")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8, frameon=False)
         tidy(axes)

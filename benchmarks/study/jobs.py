@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.study import recipe
 from benchmarks.study.configuration import (
@@ -18,6 +20,11 @@ from benchmarks.study.configuration import (
 from benchmarks.study.results import Result, collect, commit, read_result, write_result
 from benchmarks.study.units import Study, Unit
 from benchmarks.study.work_queue import Job
+from espnet_plugin.corpora.atomic import write_atomically
+from espnet_plugin.corpora.text_lines import read_lines
+
+#: Between the training codes, and the commits, that worked on one experiment.
+SEVERAL = ".."
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,9 @@ class Training:
 
     study: Study
     unit: Unit
-    code: str
     nice: int
     say: Callable[[str], None]
+    anew: bool = False  # what other training code has left behind goes
     cores: int = 1
 
     @property
@@ -82,6 +89,9 @@ class Training:
     def begin(self) -> subprocess.Popen[bytes]:
         """See `Job`."""
         recipe.end(self.study, self.name)
+        if self.anew:
+            self._clear()
+        self._note_code()
         command = recipe.training(self.study, self.unit)
         return recipe.start(self.study, self.unit.corpus, self.name, command, self.nice)
 
@@ -89,12 +99,12 @@ class Training:
         """See `Job`; keeps the result, a failure as well."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
         path = write_configuration(self.study, self.unit)
-        code = training_code_hash(self.study.raw["training_code"])
+        codes, commits = zip(*self._note_code(), strict=True)
         result = Result(
             unit=self.unit,
-            code=code if code == self.code else f"{self.code}..{code}",
+            code=SEVERAL.join(dict.fromkeys(codes)),
             configuration=configuration_hash(self.study, self.unit, path),
-            commit=commit(),
+            commit=SEVERAL.join(dict.fromkeys(commits)),
             finished=now,
             seconds=seconds,
         )
@@ -111,10 +121,42 @@ class Training:
         write_result(self.study, Result(**{**kept, "failure": failure}))
         return not failure
 
+    def _clear(self) -> None:
+        """Remove what other training code has left behind."""
+        known = self._codes()
+        before = read_result(self.study, self.unit)
+        if not known and before is not None:
+            known = [(code, before.commit) for code in before.code.split(SEVERAL)]
+        now = training_code_hash(self.study.raw["training_code"])
+        if not {code for code, _ in known} <= equal_codes(now):
+            self.say(f"{self.name}: of other training code; it is removed and trained anew")
+            shutil.rmtree(self.study.experiment(self.unit), ignore_errors=True)
+
+    def _codes(self) -> list[tuple[str, str]]:
+        """The training code, and its commits, that the experiment has seen."""
+        path = self._codes_file
+        if not path.is_file() or not self.study.experiment(self.unit).exists():
+            return []
+        return [(code, name) for code, name in map(str.split, read_lines(path))]
+
+    def _note_code(self) -> list[tuple[str, str]]:
+        """Add today's: a training that was resumed days later is of more than one."""
+        known = self._codes()
+        now = training_code_hash(self.study.raw["training_code"]), commit()
+        if now not in known:
+            known.append(now)
+            lines = (f"{code} {name}\n" for code, name in known)
+            write_atomically(self._codes_file, "".join(lines))
+        return known
+
+    @property
+    def _codes_file(self) -> Path:
+        return write_configuration(self.study, self.unit).with_suffix(".codes")
+
 
 def is_old(study: Study, result: Result, code: str) -> str:
     """Why a result is not of today's code and configuration; empty if it is."""
-    if result.code not in equal_codes(code):
+    if not set(result.code.split(SEVERAL)) <= equal_codes(code):
         return f"training code of {result.commit}"
     path = write_configuration(study, result.unit)
     if result.configuration != configuration_hash(study, result.unit, path):
@@ -145,7 +187,7 @@ def make_jobs(
             if not (old and again["old"]):
                 finished[unit.name] = result.failure and f"failed before: {result.failure}"
                 continue
-        jobs.append(Training(study, unit, code, nice, say))
+        jobs.append(Training(study, unit, nice, say, again["old"]))
     prepared: dict[str, str] = {}
     for unit in units:
         if unit.data in prepared or all(job.name != unit.name for job in jobs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.study import screening
@@ -18,6 +19,9 @@ from espnet_plugin.corpora.atomic import write_atomically
 BASELINE, CLAIM = "full_sum_only", "progressive"
 #: Arms that are drawn and compared; all others are ablations of CLAIM.
 MAIN = (CLAIM, "progressive_without_mbr", BASELINE, "full_sum_from_aligner")
+#: Speakers or sessions without which a bootstrap says nothing: of five, equal signs by chance alone
+#: are no rarer than 2 in 32.
+ENOUGH = 6
 
 
 def write_page(study: Study) -> Path:
@@ -72,7 +76,8 @@ def _lines(
         yield f"![WER over reference time]({os.path.relpath(figures[0], page.parent)})"
         yield ""
     yield from _table(rows)
-    yield from _significance(study, rows)
+    yield from missing(study, rows)
+    yield from significance(study, rows)
     yield from changes(rows)
     yield from step_cost_section(study)
     yield from _failures(rows)
@@ -93,7 +98,8 @@ def verdict(rows: Sequence[Row]) -> str:
     for place in places:
         ours, theirs = (by_place[place, arm].wer("dev") for arm in (CLAIM, BASELINE))
         seeds = min(len(by_place[place, arm].results) for arm in (CLAIM, BASELINE))
-        name = _place(place)
+        old = any(by_place[place, arm].old for arm in (CLAIM, BASELINE))
+        name = _place(place) + _marked(old)
         said.append(f"{name}: {ours} against {theirs}")
         if ours.mean < theirs.mean:
             ahead.append(name)
@@ -102,8 +108,8 @@ def verdict(rows: Sequence[Row]) -> str:
         else:
             behind.append(name)
     text = (
-        f"**{CLAIM} against {BASELINE}, mean dev WER at (about) equal reference time: ahead in "
-        f"{len(ahead)} of {len(places)} places**"
+        f"**{CLAIM} against {BASELINE}, mean dev WER with configurations made for equal time "
+        f"(hours are below): ahead in {len(ahead)} of {len(places)} places**"
     )
     text += f" ({'; '.join(said)}). "
     text += (
@@ -113,6 +119,10 @@ def verdict(rows: Sequence[Row]) -> str:
     )
     text += f"Behind or equal: {', '.join(behind)}." if behind else "Nowhere is it behind."
     return text
+
+
+def _marked(old: object) -> str:
+    return " (old)" if old else ""
 
 
 def _place(place: tuple[str, str, str, float]) -> str:
@@ -135,19 +145,37 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
 
 
+def missing(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """What the grid asks for and nobody has trained."""
+    there = {(row.place, row.unit.arm) for row in rows if row.results}
+    missing: dict[str, list[str]] = {}
+    for unit in dict.fromkeys(replace(unit, seed=0) for unit in select(study, Wanted())):
+        place = (unit.corpus, unit.labels, unit.size, unit.budget)
+        if (place, unit.arm) not in there:
+            missing.setdefault(_place(place), []).append(unit.arm.replace("_", " "))
+    if missing:
+        told = "; ".join(f"{place}: {', '.join(arms)}" for place, arms in missing.items())
+        yield f"Asked for by the study and not trained yet: {told}."
+        yield ""
+
+
 def _cells(row: Row) -> str:
-    marked = " (old)" if row.old else ""
     hours = "not measured" if row.hours is None else f"{row.hours.mean:.2f}"
     seeds = ", ".join(str(seed) for seed in sorted(row.results))
     rates = [str(rate(part)) for rate in (row.wer, row.cer) for part in PARTS]
-    return " | ".join([row.unit.arm.replace("_", " ") + marked, seeds, hours, *rates])
+    return " | ".join([_arm(row), seeds, hours, *rates])
+
+
+def _arm(row: Row) -> str:
+    return row.unit.arm.replace("_", " ") + _marked(row.old)
 
 
 def _rank(arm: str) -> tuple[int, str]:
     return (MAIN.index(arm) if arm in MAIN else len(MAIN)), arm
 
 
-def _significance(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def significance(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """The table of differences, with what a bootstrap says of them."""
     lines = []
     for row in rows:
         base = _find(rows, row, BASELINE)
@@ -159,8 +187,12 @@ def _significance(study: Study, rows: Sequence[Row]) -> Iterator[str]:
                 continue
             unit = study.corpus(row.unit.corpus)["unit"]
             word = "yes" if found.significant else "no"
+            if found.units < ENOUGH:
+                word = f"too few {unit}"
+            elif len(common_seeds(base, row)) == 1:
+                word = "one seed"
             lines.append(
-                f"| {_place(row.place)} | {row.unit.arm.replace('_', ' ')} | {part} | "
+                f"| {_place(row.place)}{_marked(base.old)} | {_arm(row)} | {part} | "
                 f"{found.difference:+.2f} | {found.low:+.2f} to {found.high:+.2f} | {word} | "
                 f"{found.units} {unit} |"
             )
@@ -169,7 +201,9 @@ def _significance(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield ""
         yield (
             "Word errors of all common seeds added up, then a paired bootstrap (10,000 draws) "
-            "of whole speakers or sessions; below 0 is better."
+            "of whole speakers or sessions; below 0 is better. It says how far other speakers "
+            "would move these models' difference, not how far other seeds would: their ranges "
+            "are above."
         )
         yield ""
         yield "| place | arm | set | WER | 95 % interval | significant | drawn |"
@@ -253,6 +287,11 @@ def _provenance(rows: Sequence[Row], results: Mapping[Unit, Result]) -> Iterator
         commits.setdefault(result.commit, []).append(result.finished[:10])
     for commit, days in sorted(commits.items()):
         yield f"- {len(days)} trainings at {commit}, {min(days)} to {max(days)}"
+    if len({result.code for result in results.values()}) > 1:
+        yield (
+            "- training code of different hashes counts as the same where an epoch of each stage "
+            "of AN4's pipeline gave equal weights to the bit (`benchmarks/study/same_code.json`)"
+        )
     old = sorted({why for row in rows for why in row.old.values()})
     if old:
         yield f"- **old**: not of today's training code or configuration ({'; '.join(old)})"

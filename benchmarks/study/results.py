@@ -47,7 +47,7 @@ class Result:
         words: stage -> "dev" or "test" -> utterance -> speaker or session, errors, words.
         characters: stage -> "dev" or "test" -> errors, characters.
         failure: what a training that ended early said last; empty otherwise.
-        seconds: of everything, decoding included.
+        seconds: of what the last driver did of it, decoding included.
     """
 
     unit: Unit

@@ -4,9 +4,10 @@
     python benchmarks/study/run.py --status          # what is done and what is left
     python benchmarks/study/run.py --page            # benchmarks/RESULTS_study.md from what is done
 
-Kill it when you like: the same command goes on, trainings from their last epoch. Run it in a
-working tree that nobody edits: results carry a hash of the training code, and those of other code
-than today's are marked old.
+Kill it when you like: the same command goes on, trainings from their last epoch. What has a result
+in the repository is not trained again; with `--results exp/again`, an empty folder, everything is.
+Run it in a working tree that nobody edits: results carry a hash of the training code, and those of
+other code than today's are marked old.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--seeds", **several, type=int, help="instead of the study's own")
     add("--cores", type=int, default=os.cpu_count() or 1, help="trainings at a time (all cores)")
     add("--nice", type=int, default=0, help="niceness of trainings (0)")
+    add("--results", type=Path, metavar="DIR", help="take and leave results and page there")
     add("--retry", action="store_true", help="train what failed once more")
     add("--renew", action="store_true", help="train once more what is old")
     add("--status", action="store_true", help="only say what is done and what is left")
@@ -85,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     """
     study = read_study(args.config)
     study = replace(study, places=places(args.corpus, study))
+    if args.results:
+        study = study.elsewhere(args.results.resolve())
     wanted = Wanted(args.only, args.labels, args.size, args.budget, args.arm, args.seeds)
     units = select(study, wanted)
     if args.page:

@@ -174,7 +174,7 @@ def _two(value: Spread) -> str:
 def _controls(
     found: Mapping[str, Row], arms: Mapping[str, Any], scatter: float | None
 ) -> Iterator[str]:
-    pairs = [(name, about["control"]) for name, about in arms.items() if about.get("control")]
+    pairs = [(name, other) for name, about in arms.items() for other in about["control"]]
     if not pairs:
         return
     yield "Against its control, which has the cheaper part of an arm alone:"

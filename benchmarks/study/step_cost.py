@@ -5,8 +5,9 @@
 
 One model takes the criteria of all stages in turn, step by step, so that whatever else the machine
 does hits all alike; seconds are this process's own processor time, on one thread. Front-end and
-augmentation are left out. Results are added to benchmarks/study/step_cost.json, from which
-RESULTS_study.md has its table.
+augmentation are left out, and with it the second augmentation of each utterance that
+`consistency_scale` asks for: it doubles a step, and a recipe then halves its batches. Results are
+added to benchmarks/study/step_cost.json, from which RESULTS_study.md has its table.
 
 Shape legend: B utterances, T' feature frames, S labels of each, V vocabulary with blank.
 """
@@ -82,6 +83,8 @@ def stage_arguments(
         "specaug": None,
         "accelerators": {"precision": {"autocast": precision}},
     }
+    if "consistency_scale" in options["loss_conf"]:
+        options["loss_conf"] = {**options["loss_conf"], "consistency_scale": 0.0}
     with mock.patch.object(sys, "argv", sys.argv[:1]):  # ESPnet reads the command line here
         defaults = ProgressiveASRTask.get_default_config()
     return argparse.Namespace(**{**defaults, **options})

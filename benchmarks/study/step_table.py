@@ -74,7 +74,8 @@ def step_cost_section(study: Study, path: Path = FILE) -> Iterator[str]:
     yield (
         "Processor seconds of a full_sum step, and the other stages' as shares of it, interleaved "
         "in one process on one thread (`python benchmarks/study/step_cost.py`; front-end and "
-        "augmentation left out)."
+        "augmentation left out, so each utterance once). `viterbi` of the paper's configuration "
+        "goes over windows that overlap by half, so that the encoder works on each frame twice."
     )
     yield ""
     yield "| model of | B, T' | V | S | full_sum | align | viterbi | mbr | precision, date |"

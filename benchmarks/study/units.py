@@ -67,6 +67,11 @@ class Study:
         """Folder of what trainings gave, which is all that the page is made of."""
         return ROOT / str(self.raw.get("results", self.work / "results"))
 
+    def elsewhere(self, folder: Path) -> Study:
+        """The same study with its results, its page and its picture in a folder."""
+        here = {"results": folder, "page": folder / "page.md", "figure": folder / "figure"}
+        return replace(self, raw={**self.raw, **{key: str(path) for key, path in here.items()}})
+
     def corpus(self, name: str) -> Mapping[str, Any]:
         """Section of a corpus."""
         found: Mapping[str, Any] = self.raw["corpora"][name]

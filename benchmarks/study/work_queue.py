@@ -89,7 +89,8 @@ class Queue:
         failed = f", {len(self.failed)} failed" if self.failed else ""
         left = self.minutes_left()
         clock = f"{int(left // 60)} h {int(left % 60):02d} min"
-        return f"{len(self.done)} of {len(self.jobs)} done{failed}; {running}; {clock} left"
+        done = sum(job.name in self.done for job in self.jobs)
+        return f"{done} of {len(self.jobs)} done{failed}; {running}; {clock} left"
 
     def minutes_left(self) -> float:
         """Estimate: the jobs' own estimates times what finished ones needed of theirs."""

@@ -118,9 +118,11 @@ class CausalConv1d(nn.Conv1d):
         self.__dict__.update(conv.__dict__)
         self.padding = (0,)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, D, T] -> [N, D, T]."""
-        return super().forward(pad(input, (self.kernel_size[0] - 1, 0)))
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """[N, D, T] -> [N, D, T], with another weight, too: that of `rep_conv`."""
+        padded = pad(input, (self.kernel_size[0] - 1, 0))
+        out: Tensor = super()._conv_forward(padded, weight, bias)
+        return out
 
 
 def stream_convolution(module: Any, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:

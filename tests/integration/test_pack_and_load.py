@@ -62,7 +62,16 @@ CONFIG: dict[str, Any] = {
     },
     "train_stages": {
         "full_sum": {"loss": "full_sum", "max_epoch": 12},
-        "standard": {"loss": "full_sum", "max_epoch": 6, "model_conf": {"topology": "rnnt"}},
+        "standard": {
+            "loss": "full_sum",
+            "max_epoch": 6,
+            "model_conf": {"topology": "rnnt"},
+            # what is packed is the plain model, which ESPnet alone can load
+            "accelerators": {
+                "rep_conv": {"kernels": [1]},
+                "sparse": {"sparsity": 0.5, "every": 5, "start": "magnitude"},
+            },
+        },
     },
 }
 # Run in a process of its own, in an empty folder: nothing but the packed files is there.
@@ -195,7 +204,7 @@ def originals(exp: Path, decoding: Path, speech: Path) -> dict[str, Any]:
 def fine_tune(root: Path, model: Path, python: str) -> dict[str, dict[str, torch.Tensor]]:
     """Two stages that learn nothing: all of a packed model, which makes the N-best lists, and its
     encoder alone."""
-    standard = {**CONFIG["train_stages"]["standard"], "max_epoch": 1}
+    standard = {**CONFIG["train_stages"]["standard"], "max_epoch": 1, "accelerators": {}}
     config = {
         "stage_scheduler_conf": {"stages": ["mbr", "standard"]},
         "base": {**CONFIG["base"], "optim": "sgd", "optim_conf": {"lr": 0.0}},

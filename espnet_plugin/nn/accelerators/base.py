@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,6 +80,11 @@ class Progress:
         """t in [0, 1): counted in batches, since updates with infinite gradients are left out."""
         done = (self.epoch - 1) * self.iterations + self.iteration
         return done / (self.max_epoch * self.iterations)
+
+    @property
+    def update_fraction(self) -> float:
+        """t of the update's first batch; the same for all of its batches."""
+        return replace(self, iteration=self.update * self.accum_grad).fraction
 
     @property
     def update(self) -> int:

@@ -98,7 +98,7 @@ class LayerDrop(Accelerator):
     def before_batch(self, progress: Progress) -> None:
         """Draws which blocks run in this update."""
         self._probabilities = keep_probabilities(
-            len(self._kept), self._theta, self._warm, self._first, progress.fraction
+            len(self._kept), self._theta, self._warm, self._first, progress.update_fraction
         )
         generator = stateless_generator(self._seed, progress, "layer_drop")
         draws = torch.rand(len(self._kept), generator=generator).tolist()

@@ -60,7 +60,8 @@ def fingerprints(
             if stage.init_from is not None and stage.init_from.external:
                 files.append(initial_model(stage.init_from))
             files += [*own.shape_files("train"), *own.shape_files("valid")]
-            files += teacher_files(stage.options)
+            given = with_arguments(stage.options, options.arguments_of(stage.name))
+            files += teacher_files(given)
             files += loss_files(stage, options)
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
@@ -122,16 +123,26 @@ def display_status(
 
 
 def teacher_files(options: Mapping[str, Any]) -> list[Path]:
-    """What another model has written for a stage (`repa`, `selective`), or is (`distill`)."""
-    accelerators = options.get("accelerators") or {}
-    names = ("repa", "distill", "selective")
-    repa, distill, selective = (accelerators.get(name) or {} for name in names)
-    files = [Path(repa["codes"]) / name for name in ("codes", "codes.json")] if repa else []
-    if selective.get("irreducible"):
-        files += [Path(selective["irreducible"]) / name for name in ("losses", "losses.json")]
-    if distill.get("model"):
-        files.append(find_model(str(distill["model"])).model_file)
-    return files
+    """What another model has written for a stage (`repa`, `selective`), or is (`distill`).
+
+    Accelerators that are none are passed over here; the check of the stage names them.
+    """
+    codes = _place(options, "repa", "codes")
+    losses = _place(options, "selective", "irreducible")
+    model = _place(options, "distill", "model")
+    return [
+        *([Path(codes) / name for name in ("codes", "codes.json")] if codes else []),
+        *([Path(losses) / name for name in ("losses", "losses.json")] if losses else []),
+        *([find_model(model).model_file] if model else []),
+    ]
+
+
+def _place(options: Mapping[str, Any], accelerator: str, option: str) -> str | None:
+    """What an accelerator's option names."""
+    accelerators = options.get("accelerators")
+    own = accelerators.get(accelerator) if isinstance(accelerators, Mapping) else None
+    found = own.get(option) if isinstance(own, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def loss_files(stage: TrainStage, options: RunOptions) -> list[Path]:

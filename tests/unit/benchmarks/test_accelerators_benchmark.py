@@ -57,7 +57,7 @@ def full() -> dict[str, int]:
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_is_a_pipeline(arm: str, study: Study, tmp_path: Path) -> None:
     units = [unit for unit in select(study, Wanted(arms=[arm])) if unit.arm == arm]
-    assert [unit.seed for unit in units] == [1, 2]
+    assert [unit.seed for unit in units] == ([1, 2, 3] if arm == BASE else [1, 2])
     path = tmp_path / "arm.yaml"
     path.write_text(yaml.safe_dump(pipeline_yaml(study, units[0])))
     config = load_configuration(study, units[0], path)
@@ -125,7 +125,26 @@ def test_every_accelerator_has_an_arm_and_every_control_is_one() -> None:
     elsewhere = {"distill"}  # benchmarks/continue_arms.py
     built_in = {name for name in accelerator_names() if "of_this_test" not in name}
     assert used | elsewhere == built_in
-    assert {arm.control for arm in ARMS.values()} - {None} <= set(ARMS)
+    assert {control for arm in ARMS.values() for control in arm.control} <= set(ARMS)
+
+
+def test_the_model_that_is_scored_is_the_arms(study: Study) -> None:
+    stages = {
+        arm: study.arm(arm)["change"]["train_stages"]["mbr"]["accelerators"]
+        for arm in ("sparse", "sparse_all", "sparse_static", "fake_bits", "float32_epochs")
+    }
+    for arm in ("sparse", "sparse_all", "sparse_static"):
+        assert stages[arm]["sparse"] == {"sparsity": 0.8, "explore": "none"}  # keeps its own
+    assert stages["fake_bits"] == stages["float32_epochs"] == {"precision": None}
+
+
+def test_the_control_of_stacking_has_new_blocks_and_nothing_else(study: Study) -> None:
+    starts = [
+        study.arm(arm)["change"]["train_stages"]["viterbi"]["init_from"]
+        for arm in ("stacked", "not_stacked")
+    ]
+    assert [start["stage"] for start in starts] == ["align", "align"]
+    assert starts[1]["exclude"] == ["specaug", "encoder.encoders."]
 
 
 def test_rates_are_scaled(study: Study) -> None:

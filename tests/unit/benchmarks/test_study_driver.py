@@ -39,8 +39,9 @@ def test_all_arms_are_trained_once_and_make_a_page(tmp_path: Path) -> None:
     assert "ahead in 1 of 1 places" in page and "\n\nTake the one\nwith fewer errors.\n\n" in page
     assert "Nowhere do the ranges of three seeds stand apart" in page  # there are two
     assert re.search(
-        r"\| progressive \| test \| -12.50 \| -25.00 to \+0.00 \| no \| 2 speakers", page
+        r"\| progressive \| test \| -12.50 \| -25.00 to \+0.00 \| too few speakers \| 2 ", page
     )
+    assert "not trained yet" not in page
     for suffix in (".png", ".svg"):
         assert (tmp_path / "figures" / f"study{suffix}").stat().st_size > 1000
 
@@ -81,6 +82,46 @@ def test_what_depends_on_a_failure_is_given_up(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     steps = result(path, NAME.format(arm="from_aligner", seed=1))["steps"]
     assert [step["name"] for step in steps] == ["(align)", "full_sum"]  # whose time counts
+
+
+def test_with_results_elsewhere_everything_is_trained_again(tmp_path: Path) -> None:
+    path = make_study(tmp_path)
+    seed = ("--seeds", "1")
+    assert drive(path, *seed).returncode == 0
+    page = (tmp_path / "page.md").read_text()
+    elsewhere = ("--results", str(tmp_path / "again"))
+    done = drive(path, *seed, *elsewhere)
+    assert done.returncode == 0 and "0 of 2 trainings finished before" in done.stdout
+    assert "3 of 3 done" in done.stdout  # the data as well
+    again = drive(path, *seed, *elsewhere)
+    assert "2 of 2 trainings finished before" in again.stdout and "0 of 0 done" in again.stdout
+    assert len(calls(path)) == 2 * 3
+    kept = {file.name for file in (tmp_path / "work/results").iterdir()}
+    assert kept < {file.name for file in (tmp_path / "again").iterdir()}
+    there = (tmp_path / "again/page.md").read_text()
+    assert there == page.replace("figures/study.png", "figure.png")
+    assert (tmp_path / "page.md").read_text() == page  # the other one stays
+
+
+def test_what_several_versions_of_the_code_trained_is_old(tmp_path: Path) -> None:
+    path, name = make_study(tmp_path), NAME.format(arm="full_sum_only", seed=1)
+    only = ("--seeds", "1", "--arm", "full_sum_only")
+    failed = drive(path, *only, FAKE_FAILS=name)
+    assert failed.returncode == 1
+    codes = tmp_path / f"work/fake/study/{name}.codes"
+    assert len(codes.read_text().split()) == 2
+    # an epoch of it was trained by other code, and the driver killed
+    (tmp_path / f"work/fake/exp/{name}").mkdir(parents=True)
+    codes.write_text("0123456789ab abcdefg\n")
+    assert drive(path, *only, "--retry").returncode == 0
+    kept = result(path, name)
+    assert kept["code"].startswith("0123456789ab..") and kept["commit"].startswith("abcdefg..")
+    page = (tmp_path / "page.md").read_text()
+    assert "full sum only (old)" in page and "training code of abcdefg.." in page
+    done = drive(path, *only, "--renew")
+    assert "of other training code; it is removed and trained anew" in done.stdout
+    assert len(result(path, name)["code"]) == 12
+    assert "(old)" not in (tmp_path / "page.md").read_text()
 
 
 def test_results_of_other_code_are_old(tmp_path: Path) -> None:

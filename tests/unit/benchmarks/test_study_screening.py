@@ -70,9 +70,9 @@ def test_a_figure_has_the_arms_that_were_trained(tmp_path: Path) -> None:
 
 
 TOLD = {
-    "progressive": {"what": "the base", "control": None},
-    "full_sum_only": {"what": "from scratch", "control": "progressive", "step": 1.1},
-    "from_aligner": {"what": "another start", "control": "full_sum_only"},
+    "progressive": {"what": "the base", "control": []},
+    "full_sum_only": {"what": "from scratch", "control": ["progressive"], "step": 1.1},
+    "from_aligner": {"what": "another start", "control": ["full_sum_only"]},
 }
 SCREENING = {"title": "a fake", "base": "progressive", "arms": TOLD}
 

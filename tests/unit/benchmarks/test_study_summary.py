@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.study.page import changes, verdict
+from benchmarks.study.page import MAIN, changes, missing, significance, verdict
 from benchmarks.study.results import Result, Step
 from benchmarks.study.step_cost import add_measurement
 from benchmarks.study.step_table import fit, outputs, predicted, step_cost_section
@@ -138,6 +138,30 @@ def test_the_verdict_follows_the_numbers() -> None:
     two = a_row("progressive", {1: [1, 1, 1], 2: [1, 1, 0]})
     assert "Nowhere do the ranges" in verdict([two, theirs])  # two seeds are too few
     assert "Nothing is known yet" in verdict([ours])
+
+
+def test_a_bootstrap_claims_nothing_of_few_sessions_or_one_seed(tmp_path: Path) -> None:
+    study = read_study(make_study(tmp_path))
+    few = list(significance(study, [a_row(arm, {1: [9, 9, 9]}) for arm in MAIN[::2]]))
+    assert [line.split(" | ")[5] for line in few if "fake" in line] == ["too few speakers"] * 2
+    many = [a_row(arm, {s: [e] * 12 for s in (1, 2)}) for arm, e in ((MAIN[0], 1), (MAIN[2], 3))]
+    for rows, said in (
+        (many, "yes"),
+        ([replace(r, results={1: r.results[1]}) for r in many], "one seed"),
+    ):
+        lines = [line for line in significance(study, rows) if "fake" in line]
+        assert [line.split(" | ")[5] for line in lines] == [said] * 2
+    lines = list(significance(study, [many[0], replace(many[1], old={1: "why"})]))
+    assert "| fake char small, budget 0.5 (old) | progressive |" in "\n".join(lines)
+
+
+def test_what_the_grid_asks_for_and_nobody_trained(tmp_path: Path) -> None:
+    study = read_study(make_study(tmp_path))
+    ours, theirs = (a_row(arm, {1: [1, 1, 1]}) for arm in ("progressive", "full_sum_only"))
+    assert list(missing(study, [ours, theirs])) == []
+    assert "fake char small, budget 0.5: full sum only." in next(missing(study, [ours]))
+    text = verdict([ours, replace(theirs, old={1: "why"})])
+    assert "fake char small, budget 0.5 (old): 10.0 against 10.0" in text
 
 
 def test_changes_stand_in_the_table_even_where_the_pipeline_was_not_trained() -> None:

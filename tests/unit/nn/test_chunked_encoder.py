@@ -11,6 +11,7 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
 )
 from torch import Tensor, nn
 
+from espnet_plugin.nn.accelerators import AttachedAccelerators, Host
 from espnet_plugin.nn.chunked import Chunks
 from espnet_plugin.nn.encoder import ProgressiveConformerEncoder
 from espnet_plugin.nn.encoder_stream import encode_chunk, start_state
@@ -140,6 +141,17 @@ def test_without_chunks_the_encoder_is_what_it_was() -> None:
     assert {k: v.shape for k, v in encoder.state_dict().items()} == {
         k: v.shape for k, v in chunked.state_dict().items()
     }
+
+
+def test_a_causal_convolution_takes_the_kernel_of_rep_conv() -> None:
+    encoder = make(chunk_sizes=[4, 0])
+    model = nn.Module()
+    model.encoder = encoder
+    feats, lengths = torch.randn(2, 64, FEATURES), torch.tensor([64, 50])
+    plain = encoder(feats, lengths)[0]
+    host = Host(model, list(encoder.encoders), "full_sum", 1)
+    AttachedAccelerators({"rep_conv": {"kernels": [3]}}, host)
+    torch.testing.assert_close(encoder(feats, lengths)[0], plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,14 @@ def test_a_stage_is_stale_when_the_losses_change(tmp_path: Path) -> None:
     assert teacher_files({"accelerators": {"selective": {"beta": 1.0}}}) == []
 
 
+@pytest.mark.parametrize(
+    "accelerators",
+    [{"repa": {"weight": 0.5}}, {"repa": {"code": "x"}}, {"selective": True}, ["repa"], "repa"],
+)
+def test_what_is_no_accelerator_names_no_file(accelerators: Any) -> None:
+    assert teacher_files({"accelerators": accelerators}) == []  # refused by name, later
+
+
 TEXTS = {"u0": "AB BA", "u1": "ABBA", "u2": "B", "u3": "A", "u4": "ABABABAB"}
 
 
