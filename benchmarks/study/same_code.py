@@ -76,17 +76,19 @@ def compare(study: Study, commit: str, corpora: Sequence[str], work: Path) -> di
     """Train with both and say what differs; the row of same_code.json.
 
     Raises:
-        ValueError: no such commit, or one of the trainings failed.
+        ValueError: no such commit, one of the trainings failed, or code was edited meanwhile.
     """
     trees = {ROOT: work / "here", work / "tree": work / "there"}
     _git("worktree", "add", "--detach", "--force", str(work / "tree"), commit)
     try:
+        codes = _codes(study, trees)
         for tree, folder in trees.items():
             folder.mkdir()
             config = folder / "study.yaml"
             config.write_text(yaml.safe_dump(shortest(study, folder)), encoding="utf-8")
             _train(tree, config, corpora)
-        codes = [training_code_hash(study.raw["training_code"], tree) for tree in trees]
+        if _codes(study, trees) != codes:
+            raise ValueError(f"{ROOT}: training code was edited meanwhile; compare once more")
         found = list(differences(*trees.values()))
     finally:
         _git("worktree", "remove", "--force", str(work / "tree"))
@@ -97,6 +99,10 @@ def compare(study: Study, commit: str, corpora: Sequence[str], work: Path) -> di
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "difference": ", ".join(found),
     }
+
+
+def _codes(study: Study, trees: Iterable[Path]) -> list[str]:
+    return [training_code_hash(study.raw["training_code"], tree) for tree in trees]
 
 
 def _train(tree: Path, config: Path, corpora: Sequence[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
+from benchmarks.study import same_code
 from benchmarks.study.configuration import equal_codes
 from benchmarks.study.same_code import differences, shortest
 from benchmarks.study.units import Study, Wanted, read_study, select
@@ -59,3 +61,17 @@ def test_weights_errors_and_missing_files_differ(tmp_path: Path) -> None:
     assert list(differences(one, weights)) == ["an4/exp/an4-s1/align/1epoch.pth"]
     assert list(differences(one, errors)) == ["results/an4-s1.json"]
     assert list(differences(one, nothing)) == ["weights: 1 and 0 files", "results: 1 and 0 files"]
+
+
+def test_code_that_is_edited_meanwhile_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(make_study(tmp_path))
+    hashes = iter(["a", "b", "c", "b"])
+    monkeypatch.setattr(same_code, "_git", lambda *words: "")
+    monkeypatch.setattr(same_code, "_train", lambda *args: None)
+    monkeypatch.setattr(same_code, "training_code_hash", lambda *args: next(hashes))
+    work = tmp_path / "compared"
+    work.mkdir()
+    with pytest.raises(ValueError, match="training code was edited meanwhile"):
+        same_code.compare(study, "HEAD~1", [], work)
