@@ -129,17 +129,6 @@ def test_layer_drop_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_all_batches_of_an_update_run_the_same_blocks():
-    accelerators = attached(Model(), {"layer_drop": {"theta": 0.2, "warm": 20.0}})
-    (layer_drop,) = accelerators._by_name.values()
-    seen = {}
-    for iteration in range(40):
-        accelerators.before_batch(Progress(1, iteration, 40, 1, accum_grad=4))
-        now = (layer_drop._kept, layer_drop._probabilities)
-        assert seen.setdefault(iteration // 4, now) == now
-    assert len({tuple(kept) for kept, _ in seen.values()}) > 1
-
-
 def test_keep_probabilities_by_hand():
     # theta(0.5) = 0.5 + 0.5 exp(-50), so p_i = 1 - i/4 * 0.5
     found = keep_probabilities(4, theta=0.5, warm=100.0, first=1, t=0.5)

@@ -1,4 +1,4 @@
-"""`layer_drop.rescale`: what a running block adds, divided by its probability."""
+"""`layer_drop`: what a running block adds, divided by its probability; one draw an update."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from espnet_plugin.nn.accelerators.base import Progress
 from tests.unit.nn.test_accelerators import Model, attached, task_args
 
 
@@ -55,3 +56,14 @@ def scaled_by_hand(block, inputs, mask, p):
 def test_rescaling_unknown_blocks_is_refused():
     with pytest.raises(ValueError, match=r"layer_drop: rescale knows .* not those of Block"):
         attached(Model(), {"layer_drop": {"rescale": True}})
+
+
+def test_all_batches_of_an_update_run_the_same_blocks() -> None:
+    accelerators = attached(Model(), {"layer_drop": {"theta": 0.2, "warm": 20.0}})
+    (layer_drop,) = accelerators._by_name.values()
+    seen = {}
+    for iteration in range(40):
+        accelerators.before_batch(Progress(1, iteration, 40, 1, accum_grad=4))
+        now = (layer_drop._kept, layer_drop._probabilities)
+        assert seen.setdefault(iteration // 4, now) == now
+    assert len({tuple(kept) for kept, _ in seen.values()}) > 1
