@@ -8,8 +8,8 @@
 `steps` takes interleaved training steps of AN4's model with made-up batches, in processor time of
 one thread, and writes each arm's time over the base's to DIR/steps.json. `study` writes what the
 study's driver trains, one core an arm, resumable: as many epochs as cost, by steps.json, what that
-share of the recipe's epochs costs. Wall-clock of a shared machine has no part in it. The arms are
-in accelerator_arms.py.
+share of the recipe's epochs costs, or by accelerator_steps.json, of which the results are that are
+kept here. Wall-clock of a shared machine has no part in it. The arms are in accelerator_arms.py.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ PIPELINE = RECIPE / "conf" / "train_progressive.yaml"
 STUDY = ROOT / "benchmarks" / "study" / "study.yaml"
 RESULTS = "benchmarks/study/results_accelerators"
 BASE_SEEDS = [1, 2, 3]
+#: Times of steps from which the kept results have their epochs.
+STEPS = ROOT / "benchmarks" / "accelerator_steps.json"
 #: Of all arms: the recipe's stretch in steps of a few frames, so that a CPU's kernels are kept
 #: (docs/accuracy.md).
 FASTER = {"base": {"specaug_conf": {"stretch_multiple": 16}}}
@@ -234,6 +236,12 @@ def study_of(
     }
 
 
+def read_steps(path: Path) -> dict[str, Any]:
+    """Times of steps."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -248,8 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not 0 < args.budget <= 1:
         parser.error(f"--budget {args.budget}: a share of the recipe's epochs, above 0")
     output = args.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
     path = output / "steps.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_steps(path) if path.exists() else {}
     if args.command == "steps":
         import torch
 
@@ -258,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_atomically(path, json.dumps(deep_merge(known, found), indent=1) + "\n")
         print(json.dumps(found, indent=1))
         return
-    study = study_of(output, known, args.arms, args.seeds, args.budget)
+    study = study_of(output, known or read_steps(STEPS), args.arms, args.seeds, args.budget)
     write_atomically(output / "study.yaml", yaml.safe_dump(study, sort_keys=False))
     print(f"{output / 'study.yaml'}: for benchmarks/study/run.py --config")
 

@@ -147,6 +147,17 @@ def test_the_control_of_stacking_has_new_blocks_and_nothing_else(study: Study) -
     assert starts[1]["exclude"] == ["specaug", "encoder.encoders."]
 
 
+def test_without_times_of_its_own_a_study_has_the_kept_ones(
+    tmp_path: Path, full: dict[str, int]
+) -> None:
+    output = tmp_path / "new"
+    benchmark.main(["study", "--output", str(output), "--budget", "0.25"])
+    study = read_study(output / "study.yaml")
+    steps = json.loads(benchmark.STEPS.read_text())
+    for unit in select(study, Wanted(seeds=[1])):
+        assert planned_stages(study, unit) == epochs(unit.arm, steps, full, 0.25)
+
+
 def test_rates_are_scaled(study: Study) -> None:
     changed = study.arm("lion")["change"]["train_stages"]["align"]["scheduler_conf"]
     assert changed["peak_lr"] == pytest.approx(2.4e-4)
