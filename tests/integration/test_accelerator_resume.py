@@ -13,6 +13,7 @@ import yaml
 from espnet_plugin.nn.accelerators import private_file
 from tests.integration.test_pipeline_kill import CONFIG, make_corpus
 from tests.unit.nn.test_irreducible import write as write_losses
+from tests.unit.nn.test_repa import write as write_codes
 
 pytestmark = pytest.mark.slow
 
@@ -195,6 +196,18 @@ def test_rho_is_resumed_to_the_bit(corpus: Path, tmp_path: Path) -> None:
         del table[keys[-1]]
         write_losses(tmp_path, table, labels=labels)
         train(corpus, folder, rho, max_epoch=4)
+
+
+def test_what_learns_a_teachers_codes_is_resumed_to_the_bit(corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    lines = (corpus / "stats/train/speech_shape").read_text().splitlines()
+    frames = {line.split()[0]: int(line.split()[1].split(",")[0]) for line in lines}
+    table = {key: torch.randint(4, (-(-count // 4), 2)) for key, count in frames.items()}
+    repa = {"codes": write_codes(tmp_path, table, books=2, codes=4), "block": 1, "hidden": 6}
+    folders = broken_off(in_the_middle, corpus, tmp_path, {"repa": repa})
+    private = [private_file.read(folder) for folder in folders]
+    assert private[0][3]["repa"]  # what predicts the codes, which no model's file has
+    assert_same(*private)
 
 
 def test_private_state_of_another_epoch_is_refused(
