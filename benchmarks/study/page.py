@@ -229,7 +229,7 @@ def changes(rows: Sequence[Row]) -> Iterator[str]:
         place = f"{' '.join(row.place[:3])}, {row.unit.budget:g}"
         lines.append(f"| {place} | {_cells(row)} | {_moved(row, _find(rows, row, CLAIM))} |")
     if lines:
-        yield f"## Changes to {CLAIM}, one at a time"
+        yield f"## Changes to {CLAIM}"
         yield ""
         yield (
             "| place | arm | seeds | hours | dev WER | test WER | dev CER | test CER "
