@@ -148,13 +148,12 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 def missing(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """What the grid asks for and nobody has trained."""
     there = {(row.place, row.unit.arm) for row in rows if row.results}
-    missing: dict[str, list[str]] = {}
+    left: dict[str, list[str]] = {}
     for unit in dict.fromkeys(replace(unit, seed=0) for unit in select(study, Wanted())):
-        place = (unit.corpus, unit.labels, unit.size, unit.budget)
-        if (place, unit.arm) not in there:
-            missing.setdefault(_place(place), []).append(unit.arm.replace("_", " "))
-    if missing:
-        told = "; ".join(f"{place}: {', '.join(arms)}" for place, arms in missing.items())
+        if (unit.place, unit.arm) not in there:
+            left.setdefault(_place(unit.place), []).append(unit.arm.replace("_", " "))
+    if left:
+        told = "; ".join(f"{place}: {', '.join(arms)}" for place, arms in left.items())
         yield f"Asked for by the study and not trained yet: {told}."
         yield ""
 

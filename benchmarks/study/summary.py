@@ -70,7 +70,7 @@ class Row:
     @property
     def place(self) -> tuple[str, str, str, float]:
         """All axes but arm and seed."""
-        return self.unit.corpus, self.unit.labels, self.unit.size, self.unit.budget
+        return self.unit.place
 
 
 def table_rows(study: Study, code: str, results: Mapping[Unit, Result]) -> list[Row]:

@@ -38,6 +38,11 @@ class Unit:
         return f"{self.corpus}-{self.labels}-{self.size}-{self.budget:g}-{self.arm}-s{self.seed}"
 
     @property
+    def place(self) -> tuple[str, str, str, float]:
+        """All axes but arm and seed."""
+        return self.corpus, self.labels, self.size, self.budget
+
+    @property
     def data(self) -> str:
         """What has to be prepared before it."""
         return f"{self.corpus}-{self.labels}"

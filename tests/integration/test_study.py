@@ -120,7 +120,7 @@ def test_arms_from_the_corpus_to_the_page(tmp_path: Path) -> None:
     assert config["loss_conf"]["boost"] == 0.0 and config["seed"] == 1
     page = (tmp_path / "page.md").read_text()
     assert "Nothing is known yet" in page  # there is no full_sum_only
-    assert "## Changes to progressive" in page
+    assert "## Changes to progressive\n" in page
 
 
 def test_a_step_of_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,10 @@ def fingerprints(
             if stage.init_from is not None and stage.init_from.external:
                 files.append(initial_model(stage.init_from))
             files += [*own.shape_files("train"), *own.shape_files("valid")]
+            # what its options name, ``--<stage>_args`` included
             given = with_arguments(stage.options, options.arguments_of(stage.name))
             files += teacher_files(given)
-            files += loss_files(stage, options)
+            files += find_loss(stage.loss).files_of(given.get("loss_conf") or {})
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
@@ -143,12 +144,6 @@ def _place(options: Mapping[str, Any], accelerator: str, option: str) -> str | N
     own = accelerators.get(accelerator) if isinstance(accelerators, Mapping) else None
     found = own.get(option) if isinstance(own, Mapping) else None
     return found if isinstance(found, str) else None
-
-
-def loss_files(stage: TrainStage, options: RunOptions) -> list[Path]:
-    """What the options of a stage's loss name, ``--<stage>_args`` included."""
-    given = with_arguments(stage.options, options.arguments_of(stage.name))
-    return find_loss(stage.loss).files_of(given.get("loss_conf") or {})
 
 
 def _budget(budget: Budget) -> list[float | None]:
