@@ -60,10 +60,7 @@ def fingerprints(
             if stage.init_from is not None and stage.init_from.external:
                 files.append(initial_model(stage.init_from))
             files += [*own.shape_files("train"), *own.shape_files("valid")]
-            # what its options name, ``--<stage>_args`` included
-            given = with_arguments(stage.options, options.arguments_of(stage.name))
-            files += teacher_files(given)
-            files += find_loss(stage.loss).files_of(given.get("loss_conf") or {})
+            files += option_files(stage, options)
             files.append(options.stats_dir / "train" / "feats_stats.npz")
         else:
             section = config.nbest if step.kind == "nbest" else config.alignment
@@ -121,6 +118,13 @@ def display_status(
     if known.status == "running" and not locked:
         return "interrupted", known
     return known.status, known
+
+
+def option_files(stage: TrainStage, options: RunOptions) -> list[Path]:
+    """What a stage's options name, ``--<stage>_args`` included."""
+    given = with_arguments(stage.options, options.arguments_of(stage.name))
+    loss = find_loss(stage.loss)
+    return [*teacher_files(given), *loss.files_of(given.get("loss_conf") or {})]
 
 
 def teacher_files(options: Mapping[str, Any]) -> list[Path]:
