@@ -179,21 +179,42 @@ def make_jobs(
     """
     code = training_code_hash(study.raw["training_code"])
     finished: dict[str, str] = {}
-    jobs: list[Job] = []
     for unit in units:
         result = read_result(study, unit)
         if result is not None and not (result.failure and again["failed"]):
             old = is_old(study, result, code)
             if not (old and again["old"]):
                 finished[unit.name] = result.failure and f"failed before: {result.failure}"
-                continue
-        jobs.append(Training(study, unit, nice, say, again["old"]))
+    while (pair := _without_model(study, units, finished)) is not None:
+        unit, source = pair
+        say(f"{source.name}: trained elsewhere; again, since {unit.name} needs its model")
+        del finished[source.name]
+    jobs: list[Job] = [
+        Training(study, unit, nice, say, again["old"])
+        for unit in units
+        if unit.name not in finished
+    ]
     prepared: dict[str, str] = {}
     for unit in units:
-        if unit.data in prepared or all(job.name != unit.name for job in jobs):
+        if unit.data in prepared or unit.name in finished:
             continue
         before = [name for name, corpus in prepared.items() if corpus == unit.corpus][-1:]
         prepared[unit.data] = unit.corpus
         first = Preparation(study, unit.corpus, unit.labels, cores, nice, tuple(before))
         jobs.insert(len(prepared) - 1, first)
     return jobs, finished
+
+
+def _without_model(
+    study: Study, units: Sequence[Unit], finished: Mapping[str, str]
+) -> tuple[Unit, Unit] | None:
+    """A training that is left, and its source, of which this machine has the result alone."""
+    for unit in units:
+        source = study.source(unit)
+        if source is None or unit.name in finished or finished.get(source.name) != "":
+            continue
+        try:
+            collect(study, source)
+        except (ValueError, OSError):
+            return unit, source
+    return None

@@ -195,7 +195,8 @@ class Wanted:
 def select(study: Study, wanted: Wanted) -> list[Unit]:
     """The trainings to do, those that others start from included, in the order of the queue.
 
-    One seed of everything comes before the next seed, small budgets before large ones.
+    One seed of everything comes before the next seed, small budgets before large ones, arms in the
+    order in which they are asked for.
 
     Raises:
         ValueError: a name that the study does not know, or nothing of the grid is left.
@@ -217,7 +218,9 @@ def select(study: Study, wanted: Wanted) -> list[Unit]:
         raise ValueError(
             f"{study.path}: nothing of its grid is of {wanted}; see the blocks under grid"
         )
-    return sorted(units, key=lambda unit: (unit.seed, unit.budget, unit))
+    asked = {study.trained(arm): number for number, arm in enumerate(wanted.arms)}
+    # what they start from comes first
+    return sorted(units, key=lambda unit: (unit.seed, unit.budget, asked.get(unit.arm, -1), unit))
 
 
 def _grid(study: Study, wanted: Wanted) -> Iterable[Unit]:

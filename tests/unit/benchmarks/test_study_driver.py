@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -82,6 +83,23 @@ def test_what_depends_on_a_failure_is_given_up(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     steps = result(path, NAME.format(arm="from_aligner", seed=1))["steps"]
     assert [step["name"] for step in steps] == ["(align)", "full_sum"]  # whose time counts
+
+
+def test_a_model_that_only_another_machine_has_is_trained_again(tmp_path: Path) -> None:
+    axes = {"corpora": ["fake"], "labels": ["char"], "sizes": ["small"], "budgets": [0.5]}
+    path = make_study(tmp_path, grid=[{**axes, "arms": ["from_aligner", "progressive"]}])
+    assert drive(path, "--seeds", "1", "--arm", "progressive").returncode == 0
+    shutil.rmtree(tmp_path / "work/fake")  # results travel with the repository, models do not
+    done = drive(path, "--seeds", "1", "--arm", "progressive")
+    assert "1 of 1 trainings finished before" in done.stdout
+    done = drive(path, "--seeds", "1")
+    assert done.returncode == 0, done.stdout
+    name = NAME.format(arm="progressive", seed=1)
+    assert f"{name}: trained elsewhere; again, since" in done.stdout
+    assert calls(path)[-2:] == [
+        f"exp/{NAME.format(arm=arm, seed=1)}" for arm in ("progressive", "from_aligner")
+    ]
+    assert "2 of 2 trainings finished before" in drive(path, "--seeds", "1").stdout
 
 
 def test_with_results_elsewhere_everything_is_trained_again(tmp_path: Path) -> None:

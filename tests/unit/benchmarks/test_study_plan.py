@@ -46,6 +46,13 @@ def test_what_an_arm_starts_from_comes_with_it(tmp_path: Path) -> None:
     assert {one.seed for one in found} == {3}
 
 
+def test_arms_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
+    study = read_study(make_study(tmp_path))
+    for arms in (["progressive", "full_sum_only"], ["full_sum_only", "progressive"]):
+        found = select(study, Wanted(arms=arms, seeds=[1]))
+        assert [one.arm for one in found] == arms
+
+
 def test_epochs_are_scaled_and_the_aligners_encoder_is_taken(tmp_path: Path) -> None:
     study = study_of(make_study(tmp_path))
     assert planned_stages(study, unit()) == {"align": 2, "viterbi": 1, "full_sum": 4, "mbr": 1}
