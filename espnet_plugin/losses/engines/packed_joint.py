@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from espnet_plugin.losses.engines.chunk_threads import Turns, run_chunks, workers_for
 from espnet_plugin.losses.engines.hidden_layer import HiddenLayer, MakeHidden
@@ -25,11 +26,15 @@ from espnet_plugin.losses.engines.rows import RowEngine
 
 _DEFAULT_BUDGET = {"cpu": 6 << 20, "cuda": 256 << 20}
 _LANES = 16  # matrix products with fewer or odd numbers of columns run at half speed
+# In bfloat16 on a CPU, oneDNN makes and keeps a kernel for every number of rows: half a
+# millisecond each, and three times that once its store is full. A last chunk has any number.
+_ROWS = 64
 _BLOCK = 1280  # symbols whose part of the weight's gradient is added to in one go
 
 Work = Callable[[int, slice], None]  # a chunk's number and its part of the list of cells
 MakeWork = Callable[[HiddenLayer, Buffers, Turns], Work]
-# a layer that has just gone forward, its hidden units, its space, the part -> slopes [R, V]
+# a layer that has just gone forward, its hidden units as an operand, its space, the part -> slopes
+# [R, V]
 Slopes = Callable[[HiddenLayer, Tensor, Buffers, slice], Tensor]
 
 
@@ -65,6 +70,7 @@ class PackedJoint:
         per_cell = size * (4 * self.joint_size + 2 * self.weight.shape[0])
         self.chunk = max(_LANES, budget // per_cell)
         self._threads = threads and device.type == "cpu"
+        self._row_step = _ROWS if device.type == "cpu" and inputs.dtype == torch.bfloat16 else 1
         self._make_hidden = make_hidden
 
     def _pad_vocabulary(self) -> tuple[Tensor, Tensor]:
@@ -76,11 +82,17 @@ class PackedJoint:
         weight = torch.cat([weight, weight.new_zeros(extra, weight.shape[1])])
         return weight, torch.cat([bias, bias.new_full((extra,), -torch.inf)])
 
+    def _operand(self, rows: Tensor) -> Tensor:
+        """Rows of a chunk as a matrix product takes them: in its dtype, with rows of zeros."""
+        rows = rows.to(self.weight.dtype)
+        extra = min(-len(rows) % self._row_step, self.chunk - len(rows))
+        return functional.pad(rows, (0, 0, 0, extra)) if extra else rows
+
     def _logits(self, hidden: Tensor, buffers: Buffers) -> Tensor:
-        """[R, J] -> [R, V] in the dtype of the matrix products."""
+        """[R, J] -> [R, V] in the dtype of the matrix products; R with the rows of zeros."""
         vocab_size, dtype = self.weight.shape[0], self.weight.dtype
         out = buffers.get("logits", len(hidden), vocab_size, dtype)
-        return torch.addmm(self.bias, hidden.to(dtype), self.weight.t(), out=out)
+        return torch.addmm(self.bias, hidden, self.weight.t(), out=out)
 
     def _run(self, cells: Tensor, gates: int, make_work: MakeWork) -> None:
         """Work on all chunks of the cells, each within its memory budget."""
@@ -118,7 +130,7 @@ class PackedJoint:
         def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
             def work(number: int, part: slice) -> None:
                 blank[part], label[part] = self.rows.arc_scores(
-                    self._logits(layer.forward(part), buffers),
+                    self._logits(self._operand(layer.forward(part)), buffers)[: _size(part)],
                     layer.labels(part),
                     self.inputs.blank,
                     overwrite=True,
@@ -143,7 +155,7 @@ class PackedJoint:
 
         def slopes(layer: HiddenLayer, hidden: Tensor, buffers: Buffers, part: slice) -> Tensor:
             return self.rows.slopes(
-                self._logits(hidden, buffers),
+                self._logits(hidden, buffers)[: _size(part)],
                 layer.labels(part),
                 self.inputs.blank,
                 blank[part],
@@ -163,7 +175,8 @@ class PackedJoint:
 
         def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
             def work(number: int, part: slice) -> None:
-                logits = self._logits(layer.forward(part), buffers)[:, : out.shape[1]]
+                hidden = self._operand(layer.forward(part))
+                logits = self._logits(hidden, buffers)[: _size(part), : out.shape[1]]
                 out[cells[part]] = logits.to(self.sum_dtype).log_softmax(1)
 
             return work
@@ -179,7 +192,7 @@ class PackedJoint:
         """
 
         def padded(layer: HiddenLayer, hidden: Tensor, buffers: Buffers, part: slice) -> Tensor:
-            out = buffers.get("slopes", len(hidden), self.weight.shape[0], self.weight.dtype)
+            out = buffers.get("slopes", _size(part), self.weight.shape[0], self.weight.dtype)
             out[:, slopes.shape[1] :] = 0.0
             out[:, : slopes.shape[1]] = slopes[part]
             return out
@@ -193,12 +206,15 @@ class PackedJoint:
 
         def make_work(layer: HiddenLayer, buffers: Buffers, turns: Turns) -> Work:
             def work(number: int, part: slice) -> None:
-                hidden = layer.forward(part)
+                hidden = self._operand(layer.forward(part))
                 slope = slopes(layer, hidden, buffers, part)  # [R, V]
+                padded = self._operand(slope)
                 for gate, block in enumerate(blocks):
                     with turns.turn(gate, number):
-                        _add_outer(grads, block, slope, hidden)
-                back = layer.backward(part, self._back_product(slope, buffers))
+                        grads.bias[block].add_(slope[:, block].sum(0, dtype=grads.bias.dtype))
+                        _add_product(grads.weight[block], padded[:, block].t(), hidden)
+                back = self._back_product(padded, buffers)[: len(slope)]
+                back = layer.backward(part, back)
                 with turns.turn(len(blocks), number):
                     layer.add(part, back, grads)
 
@@ -220,11 +236,9 @@ class PackedJoint:
         return torch.mm(slope, self.weight, out=out)
 
 
-def _add_outer(grads: JointGradients, block: slice, slope: Tensor, hidden: Tensor) -> None:
-    """Add one block of the weight's and bias's gradients of a chunk."""
-    slope = slope[:, block]
-    grads.bias[block].add_(slope.sum(0, dtype=grads.bias.dtype))
-    _add_product(grads.weight[block], slope.t(), hidden)
+def _size(part: slice) -> int:
+    """Cells of a chunk."""
+    return int(part.stop - part.start)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -232,4 +246,4 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
-        total.add_(left @ right.to(left.dtype))
+        total.add_(left @ right)
