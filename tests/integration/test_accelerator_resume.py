@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from espnet_plugin.nn.accelerators import private_file
+from espnet_plugin.pipeline.plan.inputs import stacked_start
 from tests.integration.test_pipeline_kill import CONFIG, make_corpus
 from tests.unit.nn.test_irreducible import write as write_losses
 from tests.unit.nn.test_repa import write as write_codes
@@ -44,13 +45,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(root: Path, folder: Path, accelerators: dict[str, Any], **more: Any) -> None:
+def train(
+    root: Path,
+    folder: Path,
+    accelerators: dict[str, Any],
+    encoder_conf: dict[str, Any] | None = None,
+    **more: Any,
+) -> None:
     """Three epochs of full_sum; resumes where the folder has a checkpoint."""
     from espnet_plugin.tasks.progressive import ProgressiveASRTask
 
     base: dict[str, Any] = dict(CONFIG["base"])
     config = {**base, "loss": "full_sum", "max_epoch": 3, "input_size": 8, **more}
-    config["encoder_conf"] = {**base["encoder_conf"], "cnn_module_kernel": 5}
+    conf = {**base["encoder_conf"], "cnn_module_kernel": 5, **(encoder_conf or {})}
+    config["encoder_conf"] = conf
     config |= {"accelerators": accelerators, "normalize": None, "specaug": None}
     folder.mkdir(exist_ok=True)
     (folder.parent / "config.yaml").write_text(yaml.safe_dump(config))
@@ -156,17 +164,18 @@ def broken_off(
     corpus: Path,
     folder: Path,
     accelerators: dict[str, Any],
+    **more: Any,
 ) -> list[Path]:
     """Folders of a whole training and of one that was killed and resumed, equal to the bit."""
     folders = [folder / "whole" / "exp", folder / "other" / "exp"]
     for made in folders:
         made.parent.mkdir()
-    train(corpus, folders[0], accelerators)
+    train(corpus, folders[0], accelerators, **more)
     with pytest.MonkeyPatch.context() as patch:
         moment(patch)
         with pytest.raises(Killed):
-            train(corpus, folders[1], accelerators)
-    train(corpus, folders[1], accelerators)
+            train(corpus, folders[1], accelerators, **more)
+    train(corpus, folders[1], accelerators, **more)
     one, two = (torch.load(f / "checkpoint.pth", weights_only=True) for f in folders)
     assert_same(one["model"], two["model"])
     assert_same(one["optimizers"], two["optimizers"])
@@ -208,6 +217,21 @@ def test_what_learns_a_teachers_codes_is_resumed_to_the_bit(corpus: Path, tmp_pa
     private = [private_file.read(folder) for folder in folders]
     assert private[0][3]["repa"]  # what predicts the codes, which no model's file has
     assert_same(*private)
+
+
+def test_dropped_blocks_of_a_stack_are_resumed_to_the_bit(corpus: Path, tmp_path: Path) -> None:
+    drops = {"layer_drop": OPTIONS["layer_drop"]}
+    train(corpus, tmp_path / "shallow", drops, max_epoch=1)
+    start = tmp_path / "stack" / "model.pth"
+    stacked_start(tmp_path / "shallow" / "valid.loss.ave.pth", [0, 0, 1, 1], start)
+    deep = {"encoder_conf": {"num_blocks": 4}, "init_param": [str(start)]}
+    folders = broken_off(in_the_middle, corpus, tmp_path, drops, **deep)
+    before = torch.load(start, weights_only=True)
+    after = torch.load(folders[0] / "valid.loss.ave.pth", weights_only=True)
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    blocks = [k for k in before if k.startswith("encoder.encoders.3.") and k.endswith("weight")]
+    # near where they began, which a model of its own would not be
+    assert blocks and all((after[k] - before[k]).abs().max() < 0.05 for k in blocks)
 
 
 def test_private_state_of_another_epoch_is_refused(

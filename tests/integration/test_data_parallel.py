@@ -172,6 +172,30 @@ def test_two_processes_agree_about_accelerators(
             assert torch.equal(mask, states[1][key])
 
 
+def test_two_processes_agree_about_pretraining(
+    data: Path, preloaded_python: str, tmp_path: Path
+) -> None:
+    """The same code books, and one output layer, which no model's file has."""
+    # everything is masked, and silent: masks are drawn by each process
+    masks = {"mask_prob": 1.0, "mask_frames": 12, "noise": 0.0}
+    given = {**CONFIG, "loss_conf": {"codes": 8, "dim": 4, "books": 2, **masks}}
+    (data / "best_rq.yaml").write_text(yaml.safe_dump(given))
+    runs = {
+        name: train(data, preloaded_python, "best_rq", tmp_path / name, count, "best_rq.yaml")
+        for name, count in (("one", 1), ("two", 2))
+    }
+    heads = [private_file.read(tmp_path / name)[2]["loss_head"] for name in runs]
+    for one, two in (tuple(runs.values()), heads):
+        assert one.keys() == two.keys()
+        for key, value in one.items():
+            if "counts" not in key:  # of codes, each process has its own
+                assert torch.allclose(two[key], value, rtol=1e-3, atol=1e-4), key
+    assert "output.weight" in heads[0]
+    saved = torch.load(tmp_path / "two" / "checkpoint.pth", weights_only=True)
+    losses = [saved["reporter"]["stats"][epoch]["train"]["loss"] for epoch in (1, 2)]
+    assert losses[1] < losses[0]
+
+
 #: Options, and what they set in each of four epochs.
 PRECISION: dict[str, tuple[dict[str, Any], str, list[float]]] = {
     "bfloat16": ({"autocast": "bfloat16", "until": 0.5}, "low", [1, 1, 0, 0]),
