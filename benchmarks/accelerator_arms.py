@@ -28,6 +28,7 @@ class Arm:
         saves_for: all other stages keep the base's epochs; this one has the time that they save.
         equal_epochs: the base's epochs everywhere, whatever they cost.
         codes: of a teacher, see benchmarks/study/codes.py.
+        any_alignment: it trains on where the recipe would refuse its aligner's alignment.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Arm:
     saves_for: str | None = None
     equal_epochs: bool = False
     codes: Mapping[str, Any] | None = None
+    any_alignment: bool = False
 
 
 _EARLY = ("align", "viterbi")
@@ -73,11 +75,16 @@ def _bits(what: str, **bits: Any) -> Arm:
     return Arm(what, options, equal_epochs=True, control=("float32_epochs",))
 
 
+def _layer_drop(what: str, equal_epochs: bool = False, **options: Any) -> Arm:
+    stages = _with("layer_drop", _EARLY, **options)
+    return Arm(what, stages, equal_epochs=equal_epochs, any_alignment=True)
+
+
 def _sparse(what: str, **options: Any) -> Arm:
     stages = _with("sparse", sparsity=0.8, **options)
     # else it fills the zeros again, and the model that is scored is none
     stages["mbr"] = {"accelerators": {"sparse": {"sparsity": 0.8, "explore": "none"}}}
-    return Arm(what, stages, control=("thin",))
+    return Arm(what, stages, control=("thin",), any_alignment=True)
 
 
 def _ticket(what: str, **ticket: Any) -> Arm:
@@ -86,7 +93,8 @@ def _ticket(what: str, **ticket: Any) -> Arm:
     start = {"init_from": {"stage": "search", "ticket": {"units": 320, **ticket}}}
     options = {"search": search, **_units(320)}
     options["align"] = {**options["align"], **start}
-    return Arm(what, options, control=("small",), first=("search", 0.04))
+    first = ("search", 0.04)
+    return Arm(what, options, control=("small",), first=first, any_alignment=True)
 
 
 def _pretrained(what: str, loss: str, **conf: Any) -> Arm:
@@ -100,7 +108,7 @@ def _pretrained(what: str, loss: str, **conf: Any) -> Arm:
 def _stacked(what: str, start: Any, control: tuple[str, ...] = ()) -> Arm:
     shallow = {"encoder_conf": {"num_blocks": 2, "interctc_layer_idx": [1]}}
     options = {"align": shallow, "viterbi": {"init_from": start}}
-    return Arm(what, options, control=control, saves_for="full_sum")
+    return Arm(what, options, control=control, saves_for="full_sum", any_alignment=True)
 
 
 _SMALL = {"books": 8, "codes": 64}  # AN4 has 2.5 hours
@@ -120,14 +128,10 @@ ARMS: Mapping[str, Arm] = {
     "fake_bits_schedule": _bits(
         "4, 6, 8 bits as if, the base's epochs", fake_bits=[4, 6, 8], grad_bits=[6, 8, 8]
     ),
-    "layer_drop": Arm("blocks left out, theta 0.5", _with("layer_drop", _EARLY, theta=0.5)),
-    "layer_drop_epochs": Arm(
-        "theta 0.5, the base's epochs", _with("layer_drop", _EARLY, theta=0.5), equal_epochs=True
-    ),
-    "layer_drop_75": Arm("theta 0.75", _with("layer_drop", _EARLY, theta=0.75)),
-    "layer_drop_rescale": Arm(
-        "theta 0.5, residuals rescaled", _with("layer_drop", _EARLY, theta=0.5, rescale=True)
-    ),
+    "layer_drop": _layer_drop("blocks left out, theta 0.5", theta=0.5),
+    "layer_drop_epochs": _layer_drop("theta 0.5, the base's epochs", True, theta=0.5),
+    "layer_drop_75": _layer_drop("theta 0.75", theta=0.75),
+    "layer_drop_rescale": _layer_drop("theta 0.5, residuals rescaled", theta=0.5, rescale=True),
     "rep_conv": Arm(
         "kernels as sums of branches", _with("rep_conv"), control=("rep_conv_fixed", "faster")
     ),
@@ -136,12 +140,12 @@ ARMS: Mapping[str, Arm] = {
     "ema": Arm("moving average of weights in full_sum", _with("ema", ("full_sum",), decay=0.999)),
     "ticket": _ticket("320 of 576 feed-forward units, searched for"),
     "ticket_random": _ticket("320 random units of the same search", rank="random"),
-    "small": Arm("320 feed-forward units from the start", _units(320)),
+    "small": Arm("320 feed-forward units from the start", _units(320), any_alignment=True),
     "selective": Arm("backward for hard utterances", _with("selective")),
     "sparse": _sparse("a fifth of the weights, explored", every=50),
     "sparse_all": _sparse("the same by RigL", every=50, explore="all"),
     "sparse_static": _sparse("a fixed random fifth", explore="none"),
-    "thin": Arm("128 of 576 feed-forward units", _units(128)),
+    "thin": Arm("128 of 576 feed-forward units", _units(128), any_alignment=True),
     "repa": Arm(
         "a teacher's codes; the teacher is the base and is paid for",
         _REPA,

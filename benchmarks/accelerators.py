@@ -56,6 +56,9 @@ STEPS = ROOT / "benchmarks" / "accelerator_steps.json"
 #: (docs/accuracy.md).
 FASTER = {"base": {"specaug_conf": {"stretch_multiple": 16}}}
 
+#: Of arms whose aligner is a poor one on purpose: what it costs shall be known.
+ANY_ALIGNMENT = {"min_score_per_frame": -1e6, "max_label_share": 1.0}
+
 
 def plain_stages() -> Mapping[str, Mapping[str, Any]]:
     """The stages of AN4's pipeline, whose paths are the recipe's."""
@@ -214,7 +217,10 @@ def study_of(
             **({"codes": dict(arm.codes)} if arm.codes else {}),
             # a budget scales them back
             "epochs": {stage: count / budget for stage, count in counts.items()},
-            "change": {"train_stages": arm_options(arm, plain)},
+            "change": {
+                "train_stages": arm_options(arm, plain),
+                **({"alignment": ANY_ALIGNMENT} if arm.any_alignment else {}),
+            },
         }
         ratios = [steps[stage][LIKE.get(name, name)]["ratio"] for stage in changed_stages(arm)]
         step = {"step": round(statistics.fmean(ratios), 2)} if ratios else {}
