@@ -101,7 +101,7 @@ install_with_uv() {
     local quiet=()
     [ -t 2 ] || quiet=(--quiet)  # progress bars on a terminal, no 200 lines in a log
     "${uv_home}/bin/uv" pip install "${quiet[@]}" --python "${venv}/bin/python" \
-        -c "${root}/constraints.txt" -e "${root}[${extras}]"
+        -c "${root}/constraints.txt" -e "${root}[${extras}]" pip  # which uv venv leaves out
 }
 
 install_with_pip() {

@@ -114,7 +114,7 @@ def test_installs_with_uv_and_the_pinned_constraints(machine: Machine) -> None:
     repo = machine.repo
     assert machine.calls()[-1] == (
         f"uv pip install --quiet --python {repo}/.venv/bin/python "
-        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots,docs]"
+        f"-c {repo}/constraints.txt -e {repo}[test,demo,plots,docs] pip"
     )
     assert (repo / ".uv" / "bin" / "uv").exists()
 
