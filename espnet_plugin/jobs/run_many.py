@@ -4,42 +4,48 @@
 
 The specification: {"parallel": 2, "commands": [{"program": "align", "arguments": [...],
 "log": "log.1", "done": "done.1"}, ...]}. ``done`` is made when the program has succeeded.
+
+Programs on a GPU start Python anew: what ESPnet imports looks at GPUs, and CUDA does not survive a
+fork. Where none is asked for, GPUs are hidden from all.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_plugin.corpora.processes import die_with_parent
 from espnet_plugin.corpora.strict_parser import StrictParser
+from espnet_plugin.jobs.preload import hide_gpus
 from espnet_plugin.pipeline.launch.process import killed_reason
 from espnet_plugin.pipeline.launch.programs import program_module
+
+SHARED = ("espnet_plugin.inference.batch_job", "espnet_plugin.tasks.progressive")
 
 
 def run(spec: Mapping[str, Any]) -> list[str]:
     """Run all commands; returns the logs of those that failed."""
     waiting = list(spec["commands"])
-    for program in sorted({command["program"] for command in waiting}):
-        importlib.import_module(program_module(program))
-    # The programs import this themselves; here it is done before the processes part ways.
-    importlib.import_module("espnet_plugin.inference.batch_job")
-    importlib.import_module("espnet_plugin.tasks.progressive")
+    on_gpu = any(_asks_for_gpu(command["arguments"]) for command in waiting)
+    if not on_gpu:
+        hide_gpus(os.environ)
+        _import_all({command["program"] for command in waiting})
     running: dict[int, Mapping[str, Any]] = {}
     failed: list[str] = []
     while waiting or running:
         while waiting and len(running) < int(spec["parallel"]) and not failed:
             command = waiting.pop(0)
-            running[_fork(command)] = command
+            running[_start(command, anew=on_gpu)] = command
         if failed and not running:
             break
         pid, status = os.waitpid(-1, 0)
@@ -60,8 +66,20 @@ def _note_signal(log: Path, number: int) -> None:
         stream.write(f"killed by signal {number}{why and ': '}{why}\n")
 
 
-def _fork(command: Mapping[str, Any]) -> int:
-    """Start one command in a copy of this process; returns its id."""
+def _asks_for_gpu(arguments: Sequence[str]) -> bool:
+    return any(pair[0] == "--ngpu" and pair[1] != "0" for pair in itertools.pairwise(arguments))
+
+
+def _import_all(programs: Iterable[str]) -> None:
+    """What the programs import themselves, before the processes part ways."""
+    for program in sorted(programs):
+        importlib.import_module(program_module(program))
+    for module in SHARED:
+        importlib.import_module(module)
+
+
+def _start(command: Mapping[str, Any], anew: bool) -> int:
+    """Start one command in a copy of this process, or in a Python of its own; returns its id."""
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
@@ -77,6 +95,8 @@ def _fork(command: Mapping[str, Any]) -> int:
         name = program_module(command["program"])
         print(f"# python -m {name} {' '.join(command['arguments'])}\n# started {time.ctime()}")
         sys.stdout.flush()
+        if anew:
+            os.execv(sys.executable, [sys.executable, "-m", name, *command["arguments"]])
         result = importlib.import_module(name).main(list(command["arguments"]))
         status = int(result or 0)
     except SystemExit as error:

@@ -119,9 +119,10 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
         ValueError: a data set is unusable, or old output is stale and not to be redone.
         ChildFailed: a job failed.
     """
+    distinct = _distinct(decodings)
     with RunLock(pipeline.exp):
         state = pipeline.load_state()
-        pending = [d for d in decodings if _begin(pipeline, state, d)]
+        pending = [d for d in distinct if _begin(pipeline, state, d)]
         if not pending:
             return
 
@@ -146,6 +147,23 @@ def decode(pipeline: Pipeline, decodings: Sequence[Decoding]) -> None:
             _complete(pipeline, decoding)
             state.end(decoding.name, "done")
         pipeline.show(f"decoded {len(jobs)} sets in {clock(time.monotonic() - begun)}")
+
+
+def _distinct(decodings: Sequence[Decoding]) -> list[Decoding]:
+    """Each one once: a validation set may be a test set as well.
+
+    Raises:
+        ValueError: two data sets would be decoded in one folder.
+    """
+    found: dict[str, Decoding] = {}
+    for decoding in decodings:
+        known = found.setdefault(decoding.name, decoding)
+        if known.data.resolve() != decoding.data.resolve():
+            raise ValueError(
+                f"{known.data} and {decoding.data}: both would be decoded in {decoding.folder}; "
+                "give one of the folders another name"
+            )
+    return list(found.values())
 
 
 def _begin(pipeline: Pipeline, state: PipelineState, decoding: Decoding) -> bool:

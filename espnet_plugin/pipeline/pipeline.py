@@ -99,11 +99,12 @@ class Pipeline:
         with RunLock(self.exp):
             self._inputs = Inputs(self._input_files())
             state = self.load_state()
-            self._handle_stale(state, prints)
+            self._stale(state, prints)
             state.invocation, state.package_version = self.invocation, __version__
             state.plan = [step.name for step in self.steps]
             state.save()
-            self._check_configs(state)
+            self._check_configs(state)  # before anything is moved aside for a slip of the pen
+            self._handle_stale(state, prints)
             for number, step in enumerate(self.steps, 1):
                 self._run_step(number, step, state, prints[step.name])
                 self._handle_stale(state, prints)  # a repaired step may have come out differently
@@ -117,18 +118,28 @@ class Pipeline:
         self.fingerprints()
         self._check_configs(None)
 
-    def _handle_stale(self, state: PipelineState, prints: Mapping[str, str]) -> None:
+    def _stale(
+        self, state: PipelineState, prints: Mapping[str, str]
+    ) -> list[tuple[Step, str | None]]:
+        """Every step, and why it is stale, or nothing.
+
+        Raises:
+            ValueError: one is, and shall not be made again.
+        """
         stale = [(s, staleness(s, state, prints, self.exp)) for s in self.steps]
         reasons = [f"  {s.name} ({self.exp / s.folder}): {why}" for s, why in stale if why]
         if reasons and not self.options.rerun_stale:
             raise ValueError(
                 f"{self.exp}: finished or begun work does not match the present configuration:\n"
                 + "\n".join(reasons)
-                + "\nRestore the old configuration, use another --tag, or give --rerun_stale true "
-                "(old folders are moved aside, nothing is deleted)"
+                + "\nRestore the old configuration, use another tag (a recipe's --asr_tag), or "
+                "give --rerun_stale true (old folders are moved aside, nothing is deleted)"
             )
+        return stale
+
+    def _handle_stale(self, state: PipelineState, prints: Mapping[str, str]) -> None:
         remade: set[str] = set()
-        for step, why in stale:
+        for step, why in self._stale(state, prints):
             if why or remade.intersection(step.upstream):
                 remade.add(step.name)
                 if step.name in state.steps:
@@ -193,6 +204,7 @@ class Pipeline:
         state.begin(step.name, mark, step.folder, upstream_times(step, state))
         beat = Throttle(lambda: state.beat(step.name), HEARTBEAT_SECONDS, time.monotonic)
         try:
+            self._inputs.require_unchanged("the steps before")
             self._make(step, state, beat)
             self._inputs.require_unchanged(step.name)
             products = products_of(folder, self.products(step))

@@ -302,8 +302,11 @@ elif [ -z "${inference_config}" ] && [ -f conf/decode.yaml ]; then
 fi
 inference_nj=${inference_nj:-${nj}}
 read -ra tests <<<"${test_sets}"
-eval_sets=("${tests[@]}")
-[ "${eval_valid_set}" = false ] || eval_sets=("${valid_set}" "${tests[@]}")
+eval_sets=()
+[ "${eval_valid_set}" = false ] || eval_sets=("${valid_set}")
+for name in "${tests[@]}"; do # each once: a test set may be the validation set
+    [[ " ${eval_sets[*]-} " == *" ${name} "* ]] || eval_sets+=("${name}")
+done
 
 case "${token_type}" in
     char | phn) token_dir=data/token_list/${token_type} ;;

@@ -48,8 +48,8 @@ class RunLock:
         except Timeout as error:
             raise ValueError(
                 f"{self.folder}: another pipeline is running here ({runner(self.folder)}); wait "
-                "for it, stop it, or use another --tag. If it ran on a machine that is gone, "
-                f"remove {error.lock_file}"
+                "for it, stop it, or use another tag (a recipe's --asr_tag). If it ran on a "
+                f"machine that is gone, remove {error.lock_file}"
             ) from error
         record = self.folder / RUNNER
         if record.exists():

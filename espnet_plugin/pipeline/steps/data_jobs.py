@@ -19,6 +19,7 @@ from espnet_plugin.pipeline.launch.commands import (
     aligned_keys,
     job_arguments,
     program,
+    submitted,
 )
 from espnet_plugin.pipeline.launch.jobs import make_job, run_jobs
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
@@ -234,8 +235,9 @@ def _prior(
     command = program(options, "align")
     command += job_arguments(options, model, data, given, str(keys), output)
     log = folder / "logdir" / "log.prior"
+    command, console = submitted(command, options.inference_cmd, log)
     show(f"{folder.name:<10} estimating the label prior")
-    status = wait_all([start(command, log)], tick)[0]
+    status = wait_all([start(command, console)], tick)[0]
     if status != 0:
         raise ChildFailed("label prior", status, log)
     if not temporary.exists():

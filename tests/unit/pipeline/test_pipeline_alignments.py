@@ -88,3 +88,22 @@ def test_chosen_pronunciations_are_what_later_stages_read(
     assert "16 words, 50.0 %" in report and "| A | 2: 8 |" in report
     (exp / "alignment/text").unlink()
     assert train.main(arguments) == 2  # a product that later stages need is gone
+
+
+def test_the_prior_is_estimated_where_the_alignment_is_made(
+    corpus: Path, arguments: list[str]
+) -> None:
+    """As on a cluster whose login node has neither a GPU nor time."""
+    two_stages(corpus)
+    backend = corpus / "queue.sh"
+    backend.write_text(
+        f"echo \"$1 $2\" >> '{corpus}/submitted'\n"
+        "[[ $1 == JOB=* ]] && shift\n"
+        'log=${1//JOB/1}; shift; "${@//JOB/1}" >> "$log" 2>&1\n'
+    )
+    nj = ["--nj", "1", "--decode_cmd", f"bash {backend}"]
+    assert train.main([*arguments, *nj]) == 0
+    logs = corpus / "exp/t/alignment/logdir"
+    submitted = (corpus / "submitted").read_text().splitlines()
+    assert [line.split()[0] for line in submitted] == [str(logs / "log.prior"), "JOB=1:1"]
+    assert (corpus / "exp/t/alignment/prior").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,18 @@ def test_a_list_that_changes_while_it_is_decoded(
     assert f"{scp}: changed during its decoding" in caplog.text
     scp.write_text(before)
     assert decode_stages.main(options) == 0
+
+
+def test_a_set_that_is_named_twice_is_decoded_once(
+    corpus: Path, options: list[str], capsys, caplog
+) -> None:
+    data = str(corpus / "dump/valid")
+    twice = [*options[:-2], "--decode_data", data, data]
+    assert decode_stages.main(twice) == 0
+    assert "decoded 2 sets" in capsys.readouterr().out  # of two stages
+    shutil.copytree(data, corpus / "other/valid")
+    assert decode_stages.main([*twice, str(corpus / "other/valid")]) == 2
+    assert "both would be decoded in decode/align_x/valid; give one" in caplog.text
 
 
 def test_word_boundaries_are_learned_once(

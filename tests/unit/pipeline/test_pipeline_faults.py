@@ -256,6 +256,29 @@ def test_lists_that_change_while_a_stage_trains(
     assert final_value(corpus) == expected_value()
 
 
+def test_no_step_begins_on_lists_that_have_changed(
+    corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As another experiment on the same dump folder may leave them; what is restored counts."""
+    text = corpus / "dump/train/text"
+    before, real = text.read_text(), pipeline.products_of
+
+    def changing(folder: Path, *rest: Any) -> Any:
+        if folder.name == "alignment":
+            text.write_text(before.replace("A B", "B A", 1))
+        return real(folder, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "products_of", changing)
+        assert train(arguments) == 2
+    assert "changed during the steps before" in errors(caplog)[0]
+    assert not (corpus / "exp/t/viterbi/checkpoint.pth").exists()
+    text.write_text(before)
+    assert train(arguments) == 0
+    assert final_value(corpus) == expected_value()
+
+
 @pytest.mark.parametrize(
     "name", ["Größe é 语料 mit Raum und 'Zeichen'", "lang/" + "/".join(["x" * 200] * 4)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -162,6 +163,7 @@ def test_a_killed_part_of_a_job_is_called_killed(
         return SimpleNamespace(main=main)
 
     monkeypatch.setattr(run_many.importlib, "import_module", module)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # which it changes
     names = [str(number) for number in (1, 2)]
     places = {
         n: {"log": str(tmp_path / f"log.{n}"), "done": str(tmp_path / f"done.{n}")} for n in names
@@ -172,3 +174,35 @@ def test_a_killed_part_of_a_job_is_called_killed(
     failed = ChildFailed("align", 1, tmp_path / "log.2")
     assert str(failed).startswith("align: exit status 1: killed by signal 9: killed from outside")
     assert "a smaller --nj, then give the same command again" in str(failed)
+
+
+@pytest.mark.parametrize("ngpu", ["0", "1"])
+def test_no_process_is_forked_that_has_looked_at_a_gpu(
+    ngpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ESPnet imports initialises CUDA, which a forked child cannot use."""
+    (tmp_path / "looks.py").write_text(
+        "import json, os, sys\n"
+        "loaded = os.getpid(), os.environ['CUDA_VISIBLE_DEVICES']\n"
+        "def main(arguments):\n"
+        "    with open('looks.json', 'w') as file:\n"
+        "        json.dump([*loaded, os.getpid(), arguments], file)\n"
+        "if __name__ == '__main__':\n"
+        "    main(sys.argv[1:])\n"
+    )
+    monkeypatch.chdir(tmp_path)  # where `python -m` looks first
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(run_many, "program_module", lambda name: name)
+    monkeypatch.setattr(run_many, "SHARED", ())  # ESPnet takes seconds to import
+    monkeypatch.delitem(sys.modules, "looks", raising=False)
+    arguments = ["--ngpu", ngpu, "--nbest", "4"]
+    place = {"log": str(tmp_path / "log"), "done": str(tmp_path / "done")}
+    spec = {"parallel": 1, "commands": [{"program": "looks", "arguments": arguments, **place}]}
+    assert run_many.run(spec) == []
+    imported, visible, ran, given = json.loads((tmp_path / "looks.json").read_text())
+    assert given == arguments
+    if ngpu == "1":
+        assert imported == ran and visible == "0"
+    else:
+        assert imported == os.getpid() != ran and visible == ""

@@ -84,6 +84,22 @@ def test_killed_between_moving_a_stale_folder_and_noting_it(
     assert epochs(corpus, "mbr") == 8
 
 
+def test_a_slip_of_the_pen_moves_nothing_aside(corpus: Path, arguments: list[str]) -> None:
+    def steps_of() -> dict[str, str]:
+        steps = json.loads((corpus / "exp/t/pipeline.json").read_text())["steps"]
+        return {name: step["status"] for name, step in steps.items()}
+
+    assert train(arguments) == 0
+    before = steps_of()
+    edit(corpus, viterbi={"encoder": "nonsense"})
+    assert train([*arguments, "--rerun_stale", "true"]) == 1
+    assert not list((corpus / "exp/t").glob("viterbi.*")) and epochs(corpus, "viterbi")
+    assert steps_of() == before
+    edit(corpus, viterbi={"encoder": "conformer", "accum_grad": 2})
+    assert train([*arguments, "--rerun_stale", "true"]) == 0
+    assert list((corpus / "exp/t").glob("viterbi.*"))
+
+
 def test_a_lost_alignment_is_made_again_as_the_message_says(
     corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
