@@ -21,6 +21,7 @@ from pathlib import Path
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.disk_space import gigabytes, require_space
+from espnet_plugin.corpora.faults import explain
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -343,6 +344,8 @@ def unpack(archive: Path, directory: Path) -> Path:
             tar.extractall(partial, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and explain(error):  # a full disk is not the archive's fault
+            raise
         raise ValueError(
             f"{archive}: cannot be unpacked ({error}); remove it and fetch it again"
         ) from error

@@ -10,6 +10,7 @@ from espnet_plugin.data.filtered import write_filtered
 from espnet_plugin.data.kaldi_files import read_table, some
 
 _FILES = ("text", "wav.scp", "feats.scp", "segments", "utt2spk")
+_CHANNELS = "reco2file_and_channel"  # of some recordings
 
 
 def is_replayed(utterance: str, share: float, seed: int) -> bool:
@@ -42,14 +43,35 @@ def write_replayed(new: Path, old: Path, share: float, seed: int, target: Path) 
     common = ours.keys() & theirs.keys()
     if common:
         raise ValueError(f"{new} and {old}: both have {some(sorted(common))}; rename one of them")
+    _refuse_other_recordings(new, old)
     left_out = {key: "not replayed" for key in theirs if not is_replayed(key, share, seed)}
     write_filtered(old, target, left_out)
     for name in sorted(kinds[0]):
-        rows = {**read_table(target / name, allow_empty=True), **read_table(new / name)}
+        rows = {**_rows(target / name), **read_table(new / name)}
         write_table(target / name, dict(sorted(rows.items())))
+    channels = {**_rows(old / _CHANNELS), **_rows(new / _CHANNELS)}
+    if channels:
+        used = read_table(target / "wav.scp")
+        write_table(target / _CHANNELS, {k: v for k, v in sorted(channels.items()) if k in used})
     if "utt2spk" in kinds[0]:
         speakers: dict[str, list[str]] = {}
         for utterance, speaker in read_table(target / "utt2spk").items():
             speakers.setdefault(speaker, []).append(utterance)
         write_table(target / "spk2utt", {s: " ".join(u) for s, u in sorted(speakers.items())})
     return len(ours), len(theirs) - len(left_out)
+
+
+def _rows(path: Path) -> dict[str, str]:
+    return read_table(path, allow_empty=True) if path.is_file() else {}
+
+
+def _refuse_other_recordings(new: Path, old: Path) -> None:
+    """Ids of recordings, which `segments` cuts utterances from, mean the same in both folders."""
+    for name in ("wav.scp", _CHANNELS):
+        ours, theirs = _rows(new / name), _rows(old / name)
+        differ = sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key])
+        if differ:
+            raise ValueError(
+                f"{new / name} and {old / name}: {some(differ)} mean different recordings; rename "
+                "those of one folder, in its segments as well"
+            )

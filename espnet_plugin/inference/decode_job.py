@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import fields
@@ -68,7 +69,12 @@ class DecodeJob:
     def __call__(self, keys: list[str], batch: dict[str, Any], tables: ResumableTables) -> None:
         """Decode one batch and write it down."""
         clock = _Clock(self.model)
-        frames, lengths, feats, feat_lengths = encode_with_features(self.model, batch)
+        try:
+            frames, lengths, feats, feat_lengths = encode_with_features(self.model, batch)
+        except TooShortUttError as error:  # ESPnet's encoders, where all of a batch are
+            for utt in keys:
+                tables.skip(utt, f"too short for the encoder: {error}")
+            return
         clock.lap()
         lists = self._search(frames, lengths)
         clock.lap()

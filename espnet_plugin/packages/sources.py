@@ -197,13 +197,16 @@ def _from_hub(text: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.constants import HF_HUB_CACHE
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
         raise ValueError(f"{text}: pip install huggingface_hub to read from the Hub") from None
     name, _, revision = text.partition("@")
     given: dict[str, Any] = {"revision": revision or None, "library_name": "espnet"}
     try:
-        coming = snapshot_download(name, dry_run=True, **given)
+        try:
+            coming = snapshot_download(name, dry_run=True, **given)
+        except DryRunError:  # no way to the Hub, as on a node without network: what is here already
+            return Path(snapshot_download(name, local_files_only=True, **given))
         size = sum(file.file_size for file in coming if file.will_download)
         if len(coming) > DEFAULT_LIMITS.members or size > DEFAULT_LIMITS.unpacked:
             raise ValueError(f"{text}: refused: {len(coming)} files of {size} bytes")

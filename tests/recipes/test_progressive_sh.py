@@ -315,9 +315,11 @@ def test_nbest_lists_use_the_ngram_that_is_made_wherever_it_goes(recipe: Path) -
     """Switchboard's YAML names no place of its own, so --expdir and --ngram_order may change."""
     given = [*SETS, "--stage", "6", "--stop_stage", "6"]
     made = ["--use_lm", "true", "--word_arpa", "train", "--ngram_order", "2"]
-    for place in (["--expdir", "e"], ["--asr_exp", "e/tag"]):
+    for place in (["--expdir", "e"], ["--expdir", "e", "--asr_exp", "f/tag"]):
         _, (ngram, train) = call(recipe, *given, *made, *place)
         assert option(ngram, "--out") == option(train, "--word_arpa") == "e/ngram/word_2gram.arpa"
+        assert option(train, "--stats_dir").startswith("e/stats_")
+        assert option(train, "--expdir") == place[-1].partition("/")[0]
     _, (train,) = call(recipe, *given, "--use_lm", "true", "--word_arpa", "own.arpa")
     assert option(train, "--word_arpa") == "own.arpa"
     assert "--word_arpa" not in call(recipe, *given)[1][0]
@@ -335,3 +337,13 @@ def test_ngrams_over_labels_get_the_labels_files(recipe: Path) -> None:
     _, calls = call(recipe, *given, "--token_type", "phn", "--lm_train_text", "more")
     assert option(calls[0], "--lexicon") == "data/token_list/phn/lexicon.txt"
     assert option(calls[0], "--text") == "more"
+
+
+def test_a_test_set_may_be_the_validation_set(recipe: Path) -> None:
+    given = ["--train_set", "tr", "--valid_set", "dev", "--test_sets", "dev t1 t1"]
+    _, calls = call(recipe, *given, "--stage", "8", "--stop_stage", "9")
+    decode, score = calls[0], calls[-1]
+    at = decode.index("--decode_data")
+    assert decode[at + 1 :] == ["dump/raw/dev", "dump/raw/t1"]
+    at = score.index("--sets")
+    assert score[at + 1 : at + 3] == ["dev", "t1"] and score[at + 3].startswith("--")

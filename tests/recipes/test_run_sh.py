@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from espnet_plugin.pipeline.plan.config import load_pipeline_config
+
 REPO = Path(__file__).resolve().parents[2]
 PLACES = ("AN4", "MBOSHI", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT", "HUB5E01",
           "RT03", "FISHER_P1", "FISHER_P2")  # fmt: skip
@@ -110,6 +112,49 @@ def test_switchboards_options_go_before_an_edited_db_sh(tmp_path: Path) -> None:
     environment = {**os.environ, **dict.fromkeys(PLACES, "")}
     subprocess.run(["bash", "local/data.sh"], cwd=folder, env=environment, check=True)
     assert "/db/SWBD" in (folder / "data_arguments").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("folder", "archived", "config"),
+    [
+        *(("wav", archived, "_audio") for archived in (True, False)),
+        *(("feat", archived, "") for archived in (True, False)),
+        (None, False, "_audio"),  # it will be downloaded
+    ],
+)
+def test_an4s_configuration_follows_the_distribution(
+    tmp_path: Path, folder: str | None, archived: bool, config: str
+) -> None:
+    recipe = stand_in("an4", tmp_path)
+    given = []
+    if folder is not None:
+        (tmp_path / f"my copy/an4/{folder}").mkdir(parents=True)
+        (tmp_path / f"my copy/an4/{folder}/x").touch()
+        given = ["--an4_root", str(tmp_path / "my copy")]
+        if archived:
+            make = ["tar", "-czf", "an4.tar.gz", "-C", "my copy", "an4"]
+            subprocess.run(make, cwd=tmp_path, check=True)
+            given = ["--an4_root", str(tmp_path / "an4.tar.gz")]
+    assert options(recipe, *given)["--asr_config"] == f"conf/train_progressive{config}.yaml"
+    own = options(recipe, *given, "--asr_config", "conf/mine.yaml")
+    assert own["--asr_config"] == "conf/mine.yaml"
+    if folder is None:
+        (recipe / "data/train_nodev").mkdir(parents=True)
+        (recipe / "data/train_nodev/feats.scp").touch()
+        assert options(recipe)["--asr_config"] == "conf/train_progressive.yaml"
+
+
+def test_an4_audio_has_the_batches_of_its_cepstra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO / "egs2/an4/asr1")  # where its paths are
+    cepstra, audio = (
+        load_pipeline_config(Path(f"conf/train_progressive{name}.yaml")).train_stages
+        for name in ("", "_audio")
+    )
+    assert list(cepstra) == list(audio)
+    for stage, options in audio.items():
+        frames = options["batch_bins"] / options["frontend_conf"]["hop_length"]
+        assert frames == cepstra[stage]["batch_bins"] / 26
+        assert options["max_epoch"] == cepstra[stage]["max_epoch"]
 
 
 def test_make_an4_takes_a_path_with_spaces(tmp_path: Path) -> None:

@@ -538,8 +538,9 @@ if wanted 4; then
 fi
 
 tag=${asr_tag:-$(basename "${asr_config}" .yaml)_${feats_type}_$(basename "${token_dir}")}
+asr_home=${expdir}
 if [ -n "${asr_exp}" ]; then
-    expdir=$(dirname "${asr_exp}")
+    asr_home=$(dirname "${asr_exp}")
     tag=$(basename "${asr_exp}")
 fi
 word_ngram=${word_arpa} token_ngram=${token_arpa}
@@ -550,7 +551,7 @@ if [ "${token_arpa}" = train ]; then
     token_ngram=${expdir}/ngram/$(basename "${token_dir}")_${ngram_order}gram.arpa
 fi
 stats=${asr_stats_dir:-${expdir}/stats_${feats_type}_$(basename "${token_dir}")_${train_set}}
-pipeline=(--config "${asr_config}" "${plan[@]}" --expdir "${expdir}" --tag "${tag}" "${tokens[@]}"
+pipeline=(--config "${asr_config}" "${plan[@]}" --expdir "${asr_home}" --tag "${tag}" "${tokens[@]}"
     --train_data "${dump}/${train_set}" --valid_data "${dump}/${valid_set}"
     --stats_dir "${stats}" --feats_type "${feats_type}" --fs "${fs}"
     --token_list "${token_dir}/tokens.txt" --ngpu "${ngpu}" --num_nodes "${num_nodes}"
@@ -587,7 +588,7 @@ if "${use_lm}" && { wanted 6 || wanted 7; }; then
 fi
 
 if wanted 6; then
-    log "step 6: train stages in ${expdir}/${tag}"
+    log "step 6: train stages in ${asr_home}/${tag}"
     probe_steps=${probe_steps:-$((ngpu > 0 ? 2 : 0))}
     run plan "${pipeline[@]}" --probe_steps "${probe_steps}" ||
         die "the plan does not hold here (see above); --probe_steps 0 trains without measuring first"
@@ -645,28 +646,28 @@ fi
 if wanted 9; then
     log "step 9: score"
     # Against all references: an utterance that the checks left out counts as deleted words.
-    run score --exp "${expdir}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}" \
+    run score --exp "${asr_home}/${tag}" --data_dir "${org}" --sets "${eval_sets[@]}" "${tokens[@]}" \
         "${symbols[@]}" --remove_nlsyms "${remove_nlsyms}"
-    local_score "${expdir}/${tag}"
+    local_score "${asr_home}/${tag}"
 fi
 
 if wanted 10; then
     log "step 10: report"
-    run report --exp "${expdir}/${tag}"
-    log "results: $(realpath -m "${expdir}/${tag}/RESULTS.md")"
-    log "report:  $(realpath -m "${expdir}/${tag}/report/report.md")"
+    run report --exp "${asr_home}/${tag}"
+    log "results: $(realpath -m "${asr_home}/${tag}/RESULTS.md")"
+    log "report:  $(realpath -m "${asr_home}/${tag}/report/report.md")"
 fi
 
-packed_model=${expdir}/${tag}/${tag}.zip
+packed_model=${asr_home}/${tag}/${tag}.zip
 if wanted 11; then
     log "step 11: pack"
     options=() # of the search: those of the last decoding
     if [ -n "${inference_tag}" ]; then
         options+=(--inference_tag "${inference_tag}")
-    elif [ ! -d "${expdir}/${tag}/decode" ] && [ -n "${inference_config}" ]; then
+    elif [ ! -d "${asr_home}/${tag}/decode" ] && [ -n "${inference_config}" ]; then
         options+=(--inference_config "${inference_config}")
     fi
-    run pack --exp "${expdir}/${tag}" --outpath "${packed_model}" \
+    run pack --exp "${asr_home}/${tag}" --outpath "${packed_model}" \
         --valid_data "${dump}/${valid_set}" "${options[@]}"
 fi
 

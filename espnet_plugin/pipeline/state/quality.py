@@ -60,6 +60,18 @@ def assess_alignment(folder: Path, other: Path | None = None) -> dict[str, Any]:
     return figures
 
 
+def check_limits(place: str, limits: Mapping[str, Any], known: Mapping[str, str] = LIMITS) -> None:
+    """Before hours of training end at a comparison that cannot be made.
+
+    Raises:
+        ValueError: a threshold of the section is no number.
+    """
+    for key in known:
+        limit = limits.get(key)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise ValueError(f"{place}.{key}: must be a number such as -0.5, got {limit!r}")
+
+
 def broken_limits(
     figures: Mapping[str, Any], limits: Mapping[str, Any], known: Mapping[str, str] = LIMITS
 ) -> list[str]:

@@ -30,7 +30,7 @@ from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
 from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage
 from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS, assess_nbest, summary
-from espnet_plugin.pipeline.state.quality import assess_alignment, broken_limits
+from espnet_plugin.pipeline.state.quality import assess_alignment, broken_limits, check_limits
 from espnet_plugin.pipeline.steps.variants import report_variants
 
 __all__ = ["ALIGNMENT", "NBEST", "make_alignment", "make_nbest"]
@@ -120,17 +120,21 @@ def job_checks(
     stages: Mapping[str, TrainStage],
     options: RunOptions,
 ) -> dict[str, list[str]]:
-    """``job:<folder>`` -> its program and arguments, for a check of them before anything runs."""
+    """``job:<folder>`` -> its program and arguments, for a check of them before anything runs.
+
+    Raises:
+        ValueError: a limit that is no number.
+    """
     found = {}
     for step in steps:
         if step.kind == "train":
             continue
-        name = "align" if step.kind == "alignment" else "nbest"
-        settings = (
-            _settings(step, config)
-            if name == "align"
-            else list_settings(step, config, stages, options)
-        )
+        if step.kind == "alignment":
+            name, settings = "align", _settings(step, config)
+            check_limits(f"{config.path}: alignment", settings)
+        else:
+            name, settings = "nbest", list_settings(step, config, stages, options)
+            check_limits(f"{config.path}: nbest", config.nbest, NBEST_LIMITS)
         model = options.exp / str(step.stage) / "model.pth"
         arguments = job_arguments(options, model, options.train_data, settings, "keys", "output")
         found[step.name] = [name, *arguments]

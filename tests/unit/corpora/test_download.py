@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from espnet_plugin.corpora.download import download, public_address, unpack
+from tests.disk_faults import full_disk
 
 BODY = bytes(range(256)) * 400
 NEW_BODY = BODY[::-1]
@@ -322,3 +323,11 @@ def test_unpack_names_a_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.tar\.gz: cannot be unpacked"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_not_the_archives_fault(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", "one" * 99999)
+    with full_disk(1000), pytest.raises(OSError, match="File too large"):
+        unpack(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+    assert (unpack(archive, tmp_path / "out") / "an4/README").exists()

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from espnet_plugin.data.kaldi_files import read_table
-from espnet_plugin.data.replay import is_replayed
+from espnet_plugin.data.replay import is_replayed, write_replayed
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.inputs import extended_start
 from espnet_plugin.pipeline.plan.scheduler import make_plan
@@ -88,6 +88,24 @@ def test_data_and_pipeline(arguments: list[str], tmp_path: Path) -> None:
     assert options["model_conf"] == {"topology": "monotonic", "freeze_batch_norm": True}
     assert options["loss_conf"] == {"encoder_scale": 0.1} and "token_list" not in options
     assert options["scheduler_conf"]["peak_lr"] == 5e-5
+
+
+def test_recordings_keep_their_meaning_and_channels(tmp_path: Path) -> None:
+    new, old = data(tmp_path / "new", "n", 2), data(tmp_path / "old", "o", 3)
+    for folder, name in ((new, "n"), (old, "o")):
+        keys = list(read_table(folder / "text"))
+        (folder / "wav.scp").write_text(f"tape {folder}/tape.wav\ntape{name} {name}.wav\n")
+        pieces = [f"{key} {'tape' if n else f'tape{name}'} 0 1\n" for n, key in enumerate(keys)]
+        (folder / "segments").write_text("".join(pieces))
+    with pytest.raises(ValueError, match=r"wav.scp: tape mean different recordings; rename"):
+        write_replayed(new, old, 1.0, 0, tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    (old / "wav.scp").write_text(f"tape {new}/tape.wav\ntapeo o.wav\n")
+    (old / "reco2file_and_channel").write_text("tapeo call B\nspare call A\n")
+    assert write_replayed(new, old, 1.0, 0, tmp_path / "both") == (2, 3)
+    assert read_table(tmp_path / "both/reco2file_and_channel") == {"tapeo": "call B"}
+    assert read_table(tmp_path / "both/segments")["o002"] == "tape 0 1"
+    assert set(read_table(tmp_path / "both/wav.scp")) == {"tape", "tapen", "tapeo"}
 
 
 def test_nothing_replayed_and_nothing_distilled_is_plain_fine_tuning(

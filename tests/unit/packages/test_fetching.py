@@ -112,3 +112,20 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError, match=r"exp/typo: not a file here, and the Hub does not give it"
     ):
         open_package("exp/typo")
+
+
+def test_without_a_network_the_cache_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import DryRunError
+
+    folder = make(tmp_path / "snapshot")
+
+    def snapshot_download(name: str, **given: Any) -> Any:
+        if given.get("dry_run"):
+            raise DryRunError("the repository cannot be accessed")
+        assert given["local_files_only"]  # nothing unchecked is fetched
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert Path(pretrained_arguments("owner/name")["asr_train_config"]).is_file()

@@ -40,6 +40,21 @@ def test_broken_alignment_is_refused_and_can_be_forced(
     assert final_value(corpus) == expected_value()
 
 
+def test_a_limit_that_is_no_number_is_seen_before_training(
+    corpus: Path, arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = corpus / "pipeline.yaml"
+    path.write_text(path.read_text().replace("-2.0", "-0,5"))
+    assert train.main(arguments) == 2
+    assert "alignment.min_score_per_frame: must be a number such as -0.5, got '-0,5'" in caplog.text
+    assert not (corpus / "exp/t/align").exists()
+    config = yaml.safe_load(path.read_text().replace("-0,5", "-2"))
+    config["nbest"] = {**config.get("nbest", {}), "min_entries": "two"}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert train.main(arguments) == 2
+    assert "nbest.min_entries: must be a number such as -0.5, got 'two'" in caplog.text
+
+
 def test_external_alignment(corpus: Path, arguments: list[str]) -> None:
     path = corpus / "pipeline.yaml"
     config = yaml.safe_load(path.read_text())

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 from espnet_plugin.corpora.disk_space import gigabytes, require_space
+from espnet_plugin.corpora.faults import explain
 from espnet_plugin.data.lexicon import Lexicon, read_lexicon
 from espnet_plugin.data.lm_spec import LARGE_ARPA
 
@@ -99,6 +100,8 @@ def prepare_lm_text(source: Path, target: Path) -> None:
                     logging.info("%s: %.1f million lines", target, count / 1e6)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         partial.unlink()
+        if isinstance(error, OSError) and explain(error):  # a full disk is not the text's fault
+            raise
         raise ValueError(f"{source}: cannot be read ({error}); fetch it again") from error
     os.replace(partial, target)
     stamp.write_text(identity)
