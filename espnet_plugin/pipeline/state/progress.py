@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,24 +30,46 @@ class EpochResult:
 class LogTail:
     """Reads what was appended to a train.log since the last call.
 
+    A log that is another file than before, or shorter, is read from its beginning: ESPnet's
+    launcher moves train.log to train.1.log at every start.
+
     Attributes:
+        offset: bytes read, or passed over.
+        inode: of the file that `offset` is of; None before the first one.
         epoch, max_epoch: the epoch that runs (0: none started yet) and the last one.
+        batches: of an epoch of training, where the log has told.
         times: when each epoch seen started, in the log's clock.
     """
 
     path: Path
     offset: int = 0
+    inode: int | None = None
     epoch: int = 0
     max_epoch: int = 0
     batches: int | None = None
     results: list[EpochResult] = field(default_factory=list)
     times: list[tuple[int, datetime]] = field(default_factory=list)
 
+    @classmethod
+    def at_end(cls, path: Path) -> LogTail:
+        """One that passes over what a log, if there is one, has of earlier runs."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return cls(path)
+        return cls(path, status.st_size, status.st_ino)
+
     def read(self) -> list[EpochResult]:
         """The epochs that ended since the last call."""
-        if not self.path.exists():
+        try:
+            stream = self.path.open("rb")
+        except FileNotFoundError:  # not begun, or moved just now
             return []
-        with self.path.open("rb") as stream:
+        with stream:
+            status = os.fstat(stream.fileno())
+            if self.inode not in (None, status.st_ino) or status.st_size < self.offset:
+                self.offset = 0
+            self.inode = status.st_ino
             stream.seek(self.offset)
             block = stream.read()
         complete = block.rfind(b"\n") + 1

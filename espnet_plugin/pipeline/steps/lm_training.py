@@ -176,7 +176,7 @@ def _train(training: LmTraining, show: Callable[[str], None]) -> None:
     if training.ngpu > 1 or training.num_nodes > 1:
         command += ["--multiprocessing_distributed", "true"]
     command = launched(command, training, log)
-    tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
+    tail = LogTail.at_end(log)
     begun = time.monotonic()
 
     def on_tick() -> None:

@@ -111,7 +111,7 @@ def train(run: StageRun, state: StepState, save: Callable[[], None]) -> None:
     save()
     config = write_stage_config(run.stage, run.options, fixed)
     log = run.folder / "train.log"
-    tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
+    tail = LogTail.at_end(log)
     begun, before, earlier = time.monotonic(), state.seconds, measurement_stamp(run.folder)
     worked = measurement_stamp(run.folder, PROCESSOR_FILE)
 
@@ -176,7 +176,7 @@ def _probe(run: StageRun) -> int:
     fixed = {"max_epoch": 1, "num_iters_per_epoch": budget.probe_iters}
     config = write_stage_config(run.stage, run.options, fixed)
     log = folder / "train.log"
-    tail = LogTail(log, offset=log.stat().st_size if log.exists() else 0)
+    tail = LogTail.at_end(log)
     command = _command(run, config, folder)
     # Last, so that it also wins over the stage's own arguments.
     command += ["--max_epoch", "1", "--resume", "false"]

@@ -113,6 +113,11 @@ def of(name):
 with open("calls", "a") as stream:
     stream.write(" ".join(options) + "\\n")
 folder = pathlib.Path(of("--output_dir")[-1])
+if of("--log"):  # ESPnet's launcher
+    log = pathlib.Path(of("--log")[0])
+    if log.exists():
+        log.rename(log.with_name("train.1.log"))
+    log.write_text("1/1epoch started\\n1epoch results: [train] loss=0.5, [valid] loss=0.25\\n")
 if of("--collect_stats"):
     for part in ("train", "valid"):
         (folder / part).mkdir(parents=True)
@@ -194,6 +199,16 @@ def test_it_runs_where_the_commands_say_with_further_arguments(
     assert train.startswith("--cmd slurm.pl --log exp/train.log --ngpu 1")
     assert "--max_epoch 9" in train and "--fold_length 150" in train
     assert command.main([*options, *there]) == 2  # the arguments are part of what it is made from
+
+
+def test_epochs_are_shown_though_the_launcher_moved_the_log(
+    options: list[str], tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/train.log").write_text("an earlier attempt\n" * 100)
+    assert command.main([*options, "--cuda_cmd", "slurm.pl"]) == 0
+    assert (tmp_path / "exp/train.1.log").exists()
+    assert "epoch   1/1" in capsys.readouterr().out
 
 
 def test_symbols_are_one_unit_and_texts_are_cleaned(

@@ -55,6 +55,32 @@ def test_a_gap_between_attempts_is_no_epoch(tmp_path: Path) -> None:
     assert tail.seconds_per_epoch() == 60
 
 
+@pytest.mark.parametrize(("moved", "count"), [(True, 1), (True, 7), (False, 1)])
+def test_a_log_that_begins_anew(tmp_path: Path, moved: bool, count: int) -> None:
+    """ESPnet's launcher moves it away at every start; a batch system may write it anew."""
+    log = tmp_path / "train.log"
+    earlier = STARTED.format(n=1, minute=10, x="")
+    log.write_text(earlier + RESULTS.format(n=1, minute=11) * 3)
+    at_end, reading = LogTail.at_end(log), LogTail(log)
+    assert at_end.read() == [] and len(reading.read()) == 3
+    if moved:
+        log.rename(tmp_path / "train.1.log")
+        assert at_end.read() == [] and reading.read() == []
+    log.write_text(STARTED.format(n=2, minute=12, x="") + RESULTS.format(n=2, minute=13) * count)
+    for tail in (at_end, reading):
+        assert [result.epoch for result in tail.read()] == [2] * count
+        assert tail.epoch == 2 and tail.read() == []
+
+
+def test_what_a_log_has_of_earlier_runs_is_passed_over(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text(RESULTS.format(n=1, minute=11))
+    tail = LogTail.at_end(log)
+    with log.open("a") as stream:
+        stream.write(RESULTS.format(n=2, minute=13))
+    assert [result.epoch for result in tail.read()] == [2]
+
+
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.6, 61, 3600, 36061)] == [
         "0:00", "1:00", "1:01", "1:00:00", "10:01:01",
