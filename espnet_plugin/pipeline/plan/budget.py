@@ -93,6 +93,14 @@ def with_arguments(options: Mapping[str, Any], arguments: Sequence[str]) -> dict
     }
 
 
+def iterations_of_epoch(options: Mapping[str, Any]) -> int | None:
+    """``num_iters_per_epoch``, also as an argument has it; None: an epoch is all batches."""
+    value = options.get("num_iters_per_epoch")
+    if value is None or str(value).lower() in ("none", "null", "nil"):  # ESPnet's words for it
+        return None
+    return int(value)
+
+
 def epochs_for_steps(max_steps: int, options: Mapping[str, Any], stage: str) -> dict[str, int]:
     """``max_epoch`` and ``num_iters_per_epoch`` that give ``max_steps`` optimizer steps.
 
@@ -103,9 +111,9 @@ def epochs_for_steps(max_steps: int, options: Mapping[str, Any], stage: str) -> 
         ValueError: neither ``num_iters_per_epoch`` nor ``max_epoch`` is given.
     """
     accum = int(options.get("accum_grad") or 1)
-    iters, epochs = options.get("num_iters_per_epoch"), options.get("max_epoch")
+    iters, epochs = iterations_of_epoch(options), options.get("max_epoch")
     if iters is not None:
-        steps_per_epoch = max(1, int(iters) // accum)
+        steps_per_epoch = max(1, iters // accum)
         count = math.ceil(max_steps / steps_per_epoch)
     elif epochs is not None:
         steps_per_epoch = math.ceil(max_steps / int(epochs))

@@ -17,7 +17,8 @@ from espnet_plugin.pipeline.plan.budget import (
     epoch_seconds_from_probe,
     epochs_for_hours,
     epochs_for_steps,
-    options_from_arguments,
+    iterations_of_epoch,
+    with_arguments,
 )
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
@@ -65,6 +66,11 @@ class StageRun:
     def folder(self) -> Path:
         return self.options.exp / self.stage.name
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The stage's options, those of ``--asr_args`` and ``--<stage>_args`` on top."""
+        return with_arguments(self.stage.options, self.options.arguments_of(self.stage.name))
+
 
 def write_stage_config(
     stage: TrainStage, options: RunOptions, fixed: Mapping[str, int | None]
@@ -85,10 +91,8 @@ def fix_budget(run: StageRun, state: StepState) -> dict[str, int | None]:
     """
     stage, budget = run.stage, run.stage.budget
     if state.max_epoch is None:
-        given: dict[str, Any] = {**stage.options}
-        given.update(options_from_arguments(run.options.arguments_of(stage.name)))
         if budget.max_steps is not None:
-            fixed = epochs_for_steps(budget.max_steps, given, stage.name)
+            fixed = epochs_for_steps(budget.max_steps, run.given, stage.name)
             state.max_epoch = fixed["max_epoch"]
             state.num_iters_per_epoch = fixed["num_iters_per_epoch"]
         elif budget.hours is not None or budget.reference_hours is not None:
@@ -168,7 +172,12 @@ def _run(run: StageRun, command: list[str], log: Path, tick: Callable[[], None])
 
 
 def _probe(run: StageRun) -> int:
-    """Time the stage's beginning in a scratch folder; returns the epochs that fit the budget."""
+    """Time the stage's beginning in a scratch folder; returns the epochs that fit the budget.
+
+    Raises:
+        ValueError: nothing tells the length of an epoch, or what reference hours are here.
+        ChildFailed: ESPnet ended with an error.
+    """
     import torch  # only here: reading the probe's times
 
     budget = run.stage.budget
@@ -190,13 +199,31 @@ def _probe(run: StageRun) -> int:
     stats = torch.load(folder / "checkpoint.pth", map_location="cpu", weights_only=True)
     parts = stats["reporter"]["stats"][1]
     train_time, valid_time = (_seconds(parts[k]["time"]) for k in ("train", "valid"))
-    batches = run.stage.options.get("num_iters_per_epoch") or tail.batches or 1
-    each = epoch_seconds_from_probe(train_time, valid_time, budget.probe_iters or batches, batches)
+    probed, batches = _iterations(run, tail)
+    each = epoch_seconds_from_probe(train_time, valid_time, probed, batches)
     # Starting costs once more what the probe spent outside its epoch.
     hours = _hours_here(run, folder)
     epochs = epochs_for_hours(hours, each, 2 * wall - train_time - valid_time)
     run.show(f"{run.stage.name:<10} {clock(each)} an epoch: max_epoch {epochs}")
     return epochs
+
+
+def _iterations(run: StageRun, tail: LogTail) -> tuple[int, int]:
+    """How many iterations were probed, and how many an epoch has.
+
+    Raises:
+        ValueError: neither the options nor the probe's log tell the second.
+    """
+    probed, whole = run.stage.budget.probe_iters, iterations_of_epoch(run.given) or tail.batches
+    if probed is None:
+        return 1, 1  # the epoch itself, however long
+    if whole is None:
+        raise ValueError(
+            f"{tail.path}: the probe's log does not tell how many batches an epoch has, and so not "
+            f"how many fit into the budget of stage {run.stage.name}; set num_iters_per_epoch, or "
+            "leave out probe_iters to time a whole epoch"
+        )
+    return probed, whole
 
 
 def _hours_here(run: StageRun, folder: Path) -> float:

@@ -7,6 +7,7 @@ resume, init or alignment shows in the result.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -57,7 +58,8 @@ def asr_train(given: dict[str, list[str]]) -> int:
     if os.environ.get("FAKE_FAIL") == folder.name:
         print("RuntimeError: out of memory")
         return 1
-    print("[h] 2026-01-01 00:00:00,000 (x:1) INFO: [train] mini-batch sizes summary: N-batch=7, m")
+    count = "" if "FAKE_NO_COUNT" in os.environ else ": N-batch=7, m"
+    print(f"[h] 2026-01-01 00:00:00,000 (x:1) INFO: [train] mini-batch sizes summary{count}")
     for epoch in range(state["epoch"] + 1, epochs + 1):
         stamp = f"2026-01-01 00:00:{epoch:02d},000"
         print(f"[h] {stamp} (trainer:1) INFO: {epoch}/{epochs}epoch started", flush=True)
@@ -131,6 +133,14 @@ def run_many(spec: dict[str, Any]) -> int:
     return 0
 
 
+def move_log(log: Path) -> None:
+    """As ESPnet's launcher does it: train.log to train.1.log, that one to train.2.log, ..."""
+    names = [log, *(log.with_name(f"{log.stem}.{n}{log.suffix}") for n in range(1, 9))]
+    for old, new in reversed(list(itertools.pairwise(names))):
+        if old.exists():
+            os.replace(old, new)
+
+
 def main() -> int:
     name = sys.argv[2].rpartition(".")[2]
     if name == "check_config":
@@ -138,8 +148,9 @@ def main() -> int:
         return 2 if any("nonsense" in path.read_text() for path in configs) else 0
     if name == "launch":  # ESPnet's launcher: runs what follows "--", output to its --log
         cut = sys.argv.index("--")
-        command, log = sys.argv[cut + 1 :], sys.argv[sys.argv.index("--log") + 1]
-        with open(log, "a") as stream:
+        command, log = sys.argv[cut + 1 :], Path(sys.argv[sys.argv.index("--log") + 1])
+        move_log(log)
+        with log.open("w") as stream:
             return subprocess.call(command, stdout=stream)
     if name == "run_many":
         return run_many(json.loads(Path(sys.argv[3]).read_text()))

@@ -156,23 +156,53 @@ def test_failed_stage_keeps_its_message_and_is_tried_again(
     assert final_value(corpus) == expected_value()
 
 
-def test_hours_become_epochs_once(corpus: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ([], (3, 4)),  # the probe: 2 of the 7 iterations in 30 s, so 110 s an epoch
+        (["--viterbi_args", "--num_iters_per_epoch 14"], (1, 2)),  # 215 s
+        (["--asr_args", "--num_iters_per_epoch=14"], (1, 2)),
+        (["--viterbi_args", "--num_iters_per_epoch none"], (3, 4)),
+    ],
+)
+def test_hours_become_epochs_once(
+    corpus: Path, arguments: list[str], given: list[str], epochs: tuple[int, ...]
+) -> None:
     two_stages(corpus)
-    # the probe: 2 of the 7 iterations in 30 s, so 110 s an epoch; start-up is negligible
     change(corpus, "viterbi", hours=0.125, probe_iters=2)
-    assert train.main([*arguments, "--stop_after", "train:viterbi"]) == 0
+    assert train.main([*arguments, *given, "--stop_after", "train:viterbi"]) == 0
     step = states(corpus)["train:viterbi"]
-    assert step["max_epoch"] in (3, 4)  # 450 s, less what starting the probe took
+    assert step["max_epoch"] in epochs  # 450 s, less what starting the probe took
     checkpoint = json.loads((corpus / "exp/t/viterbi/checkpoint.pth").read_text())
     assert checkpoint["epoch"] == step["max_epoch"]
 
 
-def test_reference_hours_are_worth_the_same_everywhere(
+def test_a_probe_that_does_not_tell_the_epochs_length(
     corpus: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     two_stages(corpus)
+    monkeypatch.setenv("FAKE_NO_COUNT", "1")
+    change(corpus, "viterbi", hours=0.125, probe_iters=2)
+    assert train.main(arguments) == 2
+    log = corpus / "exp/t/probe/viterbi/train.log"
+    assert f"{log}: the probe's log does not tell how many batches" in caplog.text
+    assert "stage viterbi; set num_iters_per_epoch" in caplog.text
+    config = yaml.safe_load((corpus / "pipeline.yaml").read_text())
+    del config["train_stages"]["viterbi"]["probe_iters"]  # the whole epoch: 35 s
+    (corpus / "pipeline.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert train.main(arguments) == 0
+    assert states(corpus)["train:viterbi"]["max_epoch"] in (11, 12, 13)
+
+
+@pytest.mark.parametrize("launcher", [[], ["--cuda_cmd", "slurm.pl"]], ids=["here", "launched"])
+def test_reference_hours_are_worth_the_same_everywhere(
+    corpus: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, launcher: list[str],
+) -> None:  # fmt: skip
+    two_stages(corpus)
     change(corpus, "viterbi", reference_hours=0.5, probe_iters=2)
+    arguments += launcher
     assert train.main(arguments) == 2
     assert "the probe left no reference step" in caplog.text
     # this machine is four times as fast as the reference system: 0.125 hours, as above
@@ -240,6 +270,23 @@ def test_training_through_a_launcher(
     assert train.main([*command, "--cuda_cmd", "slurm.pl --mem 9G"]) == 0
     launch = (corpus / "exp/t/align/launch.log").read_text()
     assert "espnet2.bin.launch --cmd slurm.pl --mem 9G" in launch and "--num_nodes 2" in launch
+    assert "epoch   2/2" in capsys.readouterr().out
+
+
+def test_epochs_are_shown_though_the_launcher_moved_the_log(
+    corpus: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    two_stages(corpus)
+    command = [*arguments, "--cuda_cmd", "slurm.pl", "--stop_after", "train:align"]
+    monkeypatch.setenv("FAKE_KILL", "align")
+    assert train.main(command) == 1
+    log = corpus / "exp/t/align/train.log"
+    with log.open("a") as stream:
+        stream.write("the first attempt said more than the second will\n" * 50)
+    monkeypatch.delenv("FAKE_KILL")
+    assert train.main(command) == 0
+    assert "said more" in log.with_name("train.1.log").read_text()
     assert "epoch   2/2" in capsys.readouterr().out
 
 
