@@ -92,6 +92,8 @@ def format_data(args: argparse.Namespace) -> bool:
     done = args.out_dir / "format.json"
     if done.exists() and json.loads(done.read_text())["fingerprint"] == mark:
         return False
+    clean = load_cleaner(args.cleaner)  # one that is missing changes nothing
+    done.unlink(missing_ok=True)  # lest the old mark vouch for new files if this run breaks off
     if args.feats_type == "raw":
         _format_audio(args)
     else:
@@ -99,8 +101,7 @@ def format_data(args: argparse.Namespace) -> bool:
         write_atomically(args.out_dir / "feats_dim", f"{feature_size(args.data_dir / scp)}\n")
     for path in inputs:
         if path.name not in (scp, "segments", CHANNEL_TABLE):
-            clean = load_cleaner(args.cleaner if path.name == "text" else None)
-            _copy(path, args.out_dir / path.name, clean)
+            _copy(path, args.out_dir / path.name, clean if path.name == "text" else str)
     lists.require_unchanged("its formatting")
     write_atomically(done, json.dumps({"fingerprint": mark}) + "\n")
     return True

@@ -93,6 +93,7 @@ def perturb_speed(args: argparse.Namespace) -> bool:
             rows["utt2spk"][prefix + key] = prefix + speakers[key]
             if prefix and not is_written(target):
                 copies.append(Copy(source, target, factor, args.fs))
+    done.unlink(missing_ok=True)  # lest the old mark vouch for new files if this run breaks off
     _make(copies, args)
     utt2spk = rows.pop("utt2spk")
     write_data_dir(args.out_dir, utt2spk, rows)

@@ -58,6 +58,23 @@ def test_changed_times_are_cut_again(tmp_path: Path, recording: np.ndarray) -> N
     np.testing.assert_array_equal(cut(tmp_path)["r-b"], recording[600:800])
 
 
+def test_what_a_broken_run_wrote_is_not_taken_for_the_run_before(
+    tmp_path: Path, recording: np.ndarray
+) -> None:
+    assert run(tmp_path) == 0
+    speakers = tmp_path / "data/utt2spk"
+    speakers.write_bytes(b"r-a caf\xe9\n")
+    assert run(tmp_path, "--audio_format", "wav") == 2  # the speech is written by then
+    assert all(path.suffix == ".wav" for path in listed(tmp_path))
+    speakers.unlink()
+    assert run(tmp_path) == 0
+    assert all(path.suffix == ".flac" for path in listed(tmp_path))
+
+
+def listed(tmp_path: Path) -> list[Path]:
+    return [Path(line.split()[1]) for line in (tmp_path / "out/wav.scp").read_text().splitlines()]
+
+
 def test_without_segments_the_list_passes(tmp_path: Path, recording: np.ndarray) -> None:
     (tmp_path / "data/segments").unlink()
     write_table(tmp_path / "data/text", {"r": "A"})
@@ -140,6 +157,7 @@ def test_transcripts_are_cleaned_by_espnets_cleaner(
     monkeypatch.setattr(cleaner, "tacotron_cleaners", None)
     assert run(tmp_path, "--cleaner", "tacotron") == 2
     assert "--cleaner tacotron: tacotron_cleaner is not installed" in caplog.text
+    assert not (tmp_path / "out").exists()
 
     class Cleaners:
         custom_english_cleaners = staticmethod(str.swapcase)

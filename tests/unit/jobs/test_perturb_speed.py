@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,23 @@ def test_an_interrupted_run_goes_on(data: Path) -> None:
     broken.write_bytes(whole)
     assert run(data, "0.9")
     assert first.stat().st_mtime_ns == stamp
+
+
+def test_what_a_killed_run_wrote_is_not_taken_for_the_run_before(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(data, "0.9")
+
+    def killed(*given: Any) -> None:
+        write_data_dir(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("espnet_plugin.jobs.perturb_speed.write_data_dir", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, "1.0", "1.1")
+    assert run(data, "0.9")
+    assert list(rows(data.parent / "sp/text")) == ["sp0.9-ann-1", "sp0.9-bob-1"]
 
 
 @pytest.mark.parametrize("factors", [("0.9", "0.9"), ("0",), ("-1",), ("3",)])
