@@ -57,9 +57,8 @@ def stage_config(
         stats = {"stats_file": str(options.stats_dir / "train" / "feats_stats.npz")}
         config["normalize"] = "global_mvn"
         config["normalize_conf"] = {**stats, **(config.get("normalize_conf") or {})}
-    if config.get("batch_type", "folded") == "folded" and "fold_length" not in config:
-        speech, text = options.fold_lengths
-        config["fold_length"] = [speech * (100 if options.feats_type == "raw" else 1), text]
+    if (fold_length := options.fold_length(config)) is not None:
+        config["fold_length"] = fold_length
     if stage.pretrains and config.get("fold_length"):
         config["fold_length"] = config["fold_length"][:1]  # of speech; it has no text
     config.update({key: value for key, value in fixed.items() if value is not None})

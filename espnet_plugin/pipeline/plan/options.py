@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 FEATS_TYPES = ("raw", "extracted")
 EVERY_STAGE = "asr"  # --asr_args, ESPnet's name
@@ -95,6 +96,18 @@ class RunOptions:
     def arguments_of(self, stage: str) -> list[str]:
         """Extra arguments of a stage's training: those of all stages, then its own."""
         return [*self.stage_args.get(EVERY_STAGE, ()), *self.stage_args.get(stage, ())]
+
+    def fold_length(self, given: Mapping[str, Any]) -> list[int] | None:
+        """ESPnet's option for a stage of options ``given``: samples or feature frames, then labels.
+
+        Returns:
+            None where the stage has its own, or batches of another type.
+        """
+        if given.get("batch_type", "folded") != "folded" or "fold_length" in given:
+            return None
+        speech, text = self.fold_lengths
+        speech *= 100 if self.feats_type == "raw" else 1
+        return [speech, text] if self.labelled else [speech]
 
     @property
     def inference_cmd(self) -> str:

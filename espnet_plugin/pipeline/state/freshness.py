@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +169,25 @@ def _init_settings(init: InitFrom | None) -> list[Any] | None:
     return [*found, *shapes]
 
 
+def _fold_length(stage: TrainStage, options: RunOptions) -> list[int] | None:
+    """What the command line says about a stage's batches; None where it is the default."""
+    given = with_arguments(stage.options, options.arguments_of(stage.name))
+    own = options_for(stage, options)
+    found = own.fold_length(given)
+    usual = replace(own, fold_lengths=RunOptions.fold_lengths).fold_length(given)
+    return None if found == usual else found
+
+
 def _train_settings(stage: TrainStage, options: RunOptions) -> dict[str, Any]:
+    fold_length = _fold_length(stage, options)
     return {
         "options": relevant_options(stage.options),
         "arguments": relevant_arguments(options.arguments_of(stage.name)),
         "init": _init_settings(stage.init_from),
         "budget": _budget(stage.budget),
         "checkpoint": stage.checkpoint,
+        # Earlier versions had none, and their work with the default holds.
+        **({} if fold_length is None else {"fold_length": fold_length}),
     }
 
 

@@ -19,6 +19,7 @@ from espnet_plugin.data.lm_text import make_units, write_units
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.pipeline.launch.commands import launched, submitted
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
+from espnet_plugin.pipeline.plan.budget import options_from_arguments
 from espnet_plugin.pipeline.plan.config import read_yaml
 from espnet_plugin.pipeline.state.fingerprint import (
     fingerprint,
@@ -84,7 +85,15 @@ class LmTraining:
             settings["cleaner"] = self.cleaner
         if arguments := relevant_arguments(self.arguments):
             settings["arguments"] = arguments
+        if self._folds and self.fold_length != LmTraining.fold_length:
+            settings["fold_length"] = self.fold_length  # earlier versions' default stays as it was
         return fingerprint(settings, [path for path in files if path is not None], [])
+
+    @property
+    def _folds(self) -> bool:
+        """Whether `fold_length` makes the batches."""
+        given = {**read_yaml(self.config), **options_from_arguments(self.arguments)}
+        return given.get("batch_type", "folded") == "folded" and "fold_length" not in given
 
 
 def train_lm(training: LmTraining, show: Callable[[str], None]) -> bool:

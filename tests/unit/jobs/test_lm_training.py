@@ -201,6 +201,20 @@ def test_it_runs_where_the_commands_say_with_further_arguments(
     assert command.main([*options, *there]) == 2  # the arguments are part of what it is made from
 
 
+def test_another_fold_length_makes_another_model(options, tmp_path, caplog) -> None:
+    assert command.main([*options, "--lm_fold_length", "99"]) == 0
+    assert command.main([*options, "--lm_fold_length", "99"]) == 0
+    assert command.main(options) == 2
+    assert "other text, tokens or options" in caplog.text
+
+
+@pytest.mark.parametrize("own", ["fold_length: [200]", "batch_type: numel"])
+def test_a_fold_length_that_is_not_used_makes_no_other_model(options, tmp_path, own) -> None:
+    (tmp_path / "lm.yaml").write_text(f"lm: seq_rnn\n{own}\n")
+    assert command.main(options) == 0
+    assert command.main([*options, "--lm_fold_length", "99"]) == 0
+
+
 def test_epochs_are_shown_though_the_launcher_moved_the_log(
     options: list[str], tmp_path: Path, capsys
 ) -> None:
