@@ -95,15 +95,20 @@ def _choose(
     base: Mapping[str, Any],
     grids: Mapping[str, Sequence[float]],
 ) -> Path:
-    """Write decode.yaml beside a stage's last lists, unless it is there for the same grids."""
+    """Write decode.yaml beside a stage's last lists, unless it is there for the same options.
+
+    The lists alone would not tell: they are searched with more than these options ask for.
+    """
     made, lists = passes[-1], [pipeline.exp / done.folder for done in passes]
     target = lists[-1].parent
     path, note = target / "decode.yaml", target / "grids.json"
-    mark = json.dumps({name: list(values) for name, values in grids.items()}) + "\n"
+    made_for = {**{name: list(values) for name, values in grids.items()}, "options": dict(base)}
+    mark = json.dumps(made_for, default=str, sort_keys=True) + "\n"
     newest = max((folder / "text").stat().st_mtime for folder in lists)
     fresh = path.is_file() and path.stat().st_mtime >= newest
     if fresh and note.is_file() and note.read_text(encoding="utf-8") == mark:
         return path
+    note.unlink(missing_ok=True)  # what a kill leaves is then nobody's
     known = {**base, **lm_options(lm_specs(base))}
     chosen = tune_scales(lists, made.data / "text", target, base=known, **grids)
     write_atomically(note, mark)

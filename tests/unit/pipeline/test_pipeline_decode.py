@@ -91,6 +91,37 @@ def test_scales_are_tuned_for_each_stage_and_used(corpus: Path, options: list[st
     assert used["ilm_scale"] == 0.3
 
 
+def test_other_options_under_one_tag_are_not_ignored(
+    corpus: Path, options: list[str], caplog, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = [*options, "--decode_stages", "viterbi", "--tune_scales", "true"]
+    tuned += ["--lm", f"word:{corpus / 'words.arpa'}", "--inference_tag", "y"]
+    narrow = [*tuned, "--inference_args", "--beam_size 6"]  # the lists: 20 in either case
+    wide = [*tuned, "--inference_args", "--beam_size 9"]
+    assert decode_stages.main(narrow) == 0
+    assert decode_stages.main(wide) == 2
+    assert "decode/viterbi_y/valid: decoded with another model, configuration" in caplog.text
+    capsys.readouterr()
+    assert decode_stages.main(narrow) == 0
+    assert capsys.readouterr().out.count("done before") == 2  # the lists, and the decoding
+
+    def broken(*given: object) -> None:
+        raise OSError("killed between the scales and their mark")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("espnet_plugin.pipeline.tuning.write_atomically", broken)
+        with pytest.raises(OSError, match="killed between"):
+            decode_stages.main(wide)
+    assert decode_stages.main(narrow) == 0, "what the broken call left is not taken for its own"
+    assert decode_stages.main([*wide, "--rerun_stale", "true"]) == 0
+    folder = corpus / "exp/t/decode/viterbi_y/valid"
+    assert read_settings(folder)["beam_size"] == 9
+    assert yaml.safe_load((corpus / "exp/t/scales/viterbi_y/decode.yaml").read_text()) == {
+        **{"nbest": 2, "beam_size": 9, "ilm_scale": 0.1},
+        "lm": [f"word:{corpus / 'words.arpa'}:0.4"],
+    }
+
+
 def test_a_second_pass_makes_lists_with_the_scales_of_the_first(
     corpus: Path, options: list[str], capsys
 ) -> None:
