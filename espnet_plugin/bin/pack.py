@@ -35,6 +35,7 @@ from espnet_plugin.packages.sources import (
 )
 from espnet_plugin.pipeline.launch.console import report_user_errors
 from espnet_plugin.pipeline.plan.command_line import str2bool
+from espnet_plugin.scoring.decode_dirs import stage_of
 
 TOLERANCE = 1e-5  # of scores, in nats
 
@@ -109,11 +110,15 @@ def decoding_options(exp: Path, state: dict[str, Any], stage: str, tag: str | No
     Raises:
         ValueError: there is no decoding of that tag.
     """
-    begun = {
-        name.removeprefix("decode:"): float(step.get("started") or 0)
-        for name, step in (state.get("steps") or {}).items()
-        if name.startswith(f"decode:{stage}_" if tag is None else f"decode:{stage}_{tag}/")
-    }
+    steps = state.get("steps") or {}
+    stages = [name.removeprefix("train:") for name in steps if name.startswith("train:")]
+    begun = {}
+    for name, step in steps.items():
+        kind, _, place = name.partition(":")
+        decoding = place.partition("/")[0]
+        own = stage_of(decoding, stages) == stage if tag is None else decoding == f"{stage}_{tag}"
+        if kind == "decode" and own:
+            begun[place] = float(step.get("started") or 0)
     found = {name: exp / "decode" / name / SEARCH for name in begun}
     known = {name: path for name, path in found.items() if path.is_file()}
     if known:

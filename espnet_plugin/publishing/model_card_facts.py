@@ -17,6 +17,7 @@ from espnet_plugin.packages.package import Package, read_mapping
 from espnet_plugin.packages.weights import read_weights
 from espnet_plugin.pipeline.state.state import PipelineState
 from espnet_plugin.report.training_table import clock
+from espnet_plugin.scoring.decode_dirs import stage_of
 
 _JOB = "job:"
 _TRAIN = "train:"
@@ -104,7 +105,7 @@ class Facts:
         """Rows of one train stage, any decoding."""
         rows = self.scores.get(unit, ())
         stages = [step.name for step in self.steps if step.trains]
-        return [row for row in rows if _stage_of(row.decoding, stages or [stage]) == stage]
+        return [row for row in rows if stage_of(row.decoding, stages or [stage]) == stage]
 
 
 def read_facts(package: Package) -> Facts:
@@ -182,12 +183,6 @@ def _ngpu(pipeline: PipelineState | None) -> int | None:
         return None
     value = str(arguments[arguments.index("--ngpu") + 1])
     return int(value) if value.isdecimal() else None
-
-
-def _stage_of(decoding: str, stages: list[str]) -> str | None:
-    """The longest stage name that a decoding's name begins with."""
-    fits = [name for name in stages if decoding == name or decoding.startswith(f"{name}_")]
-    return max(fits, key=len, default=None)
 
 
 def cost(steps: tuple[Step, ...]) -> str:

@@ -54,6 +54,12 @@ def find_decodings(exp: Path, sets: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def stage_of(decoding: str, stages: Sequence[str]) -> str | None:
+    """The longest of these stage names that a decoding's name begins with."""
+    fits = [name for name in stages if decoding == name or decoding.startswith(f"{name}_")]
+    return max(fits, key=len, default=None)
+
+
 def _stage_rank(name: str) -> tuple[int, str]:
     # "full_sum_only" runs have a full_sum stage as well, so the longest prefix need not be sought
     for rank, stage in enumerate(_TRAIN_STAGES):

@@ -58,6 +58,18 @@ def test_the_last_decodings_options_and_others(exp: Path, tmp_path: Path) -> Non
     assert options(exp / "tag.zip") == {"beam_size": 2}
 
 
+def test_decodings_of_a_stage_with_a_longer_name_are_not_taken(exp: Path) -> None:
+    state = json.loads((exp / "pipeline.json").read_text())
+    name = "full_sum_long_beam2/dev"
+    state["steps"] |= {"train:full_sum_long": {"status": "done"}}
+    state["steps"] |= {f"decode:{name}": {"status": "done", "started": 9.0}}  # after all others
+    (exp / "pipeline.json").write_text(json.dumps(state))
+    (exp / "decode" / name).mkdir(parents=True)
+    (exp / "decode" / name / "search.yaml").write_text("beam_size: 2\n")
+    assert pack.main(["--exp", str(exp), "--verify", "false"]) == 0
+    assert options(exp / "tag.zip")["beam_size"] == 8
+
+
 def test_a_package_that_espnet_reads(exp: Path, tmp_path: Path) -> None:
     from espnet2.main_funcs.pack_funcs import unpack
 
