@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.data.decode_files import BOUNDARY_FOLDER
 from espnet_plugin.data.stream.options import check_stage, with_epoch
 from espnet_plugin.pipeline.plan.budget import Budget
 from espnet_plugin.pipeline.plan.config import PipelineConfig, espnet_options
 from espnet_plugin.pipeline.plan.init_from import PARTS, InitFrom, check_shape, read_init_from
 from espnet_plugin.pipeline.plan.losses import JOB_DATA, find_loss
+from espnet_plugin.pipeline.plan.options import EVERY_STAGE
 from espnet_plugin.pipeline.plan.realign import (
     FOLDER,
     entry_after,
@@ -32,6 +34,12 @@ __all__ = [
 ]
 
 DEFAULT_CHECKPOINT = "valid.loss.ave.pth"
+
+#: Folders of an experiment that are no stage's, and what ``--<name>_args`` are for instead.
+_FOLDERS = ("conf", "decode", "plan", "probe", "report", "scales", BOUNDARY_FOLDER)
+_OTHER_ARGUMENTS = (EVERY_STAGE, "inference", "lm")
+#: Folders of jobs, which may go on with the name of a stage: ``nbest_mbr``.
+_JOBS = (*JOB_DATA, FOLDER)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class TrainStage:
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/: \t"):
             raise ValueError(f"a stage's name is a folder name, got {self.name!r}")
+        _check_free(self.name)
         try:
             data = find_loss(self.loss).needs_with(self.options.get("loss_conf") or {})
         except ValueError as error:
@@ -84,6 +93,21 @@ class TrainStage:
     def pretrains(self) -> bool:
         """Whether it learns from speech alone, so that its model neither aligns nor recognises."""
         return find_loss(self.loss).pretrains
+
+
+def _check_free(name: str) -> None:
+    """Refuse a stage's name that means something else.
+
+    Raises:
+        ValueError: it does.
+    """
+    remedy = "give the stage another name"
+    if name in (".", "..", *_FOLDERS) or any(f"{name}_".startswith(f"{job}_") for job in _JOBS):
+        raise ValueError(
+            f"stage {name}: the pipeline keeps things of its own in a folder of that name; {remedy}"
+        )
+    if name in _OTHER_ARGUMENTS:
+        raise ValueError(f"stage {name}: --{name}_args are not those of one stage; {remedy}")
 
 
 @dataclass(frozen=True)

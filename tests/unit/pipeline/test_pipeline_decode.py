@@ -15,6 +15,7 @@ from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.nbest_lists import read_settings
 from espnet_plugin.jobs import decode_stages
 from espnet_plugin.pipeline import decoding
+from espnet_plugin.pipeline.plan.stage_plan import TrainStage
 from tests.disk_faults import full_disk
 
 
@@ -84,6 +85,13 @@ def test_scales_are_tuned_for_each_stage_and_used(corpus: Path, options: list[st
     assert decode_stages.main(tuned) == 0
     assert (scales / "viterbi_x_lm/decode.yaml").stat().st_mtime_ns == stamp
     assert capsys.readouterr().out.count("done before") == 3
+    # of the folders that all this has made, only two may be called as a stage is
+    made = {path.name for path in (corpus / "exp/t").iterdir() if path.is_dir()}
+    others = made - {"align", "viterbi"}
+    assert others == {"alignment", "conf", "decode", "scales", "word_times"}
+    for name in others:
+        with pytest.raises(ValueError, match="give the stage another name"):
+            TrainStage(name, "ctc", {}, None)
     # another grid sorts the same lists anew
     grids = ["--ilm_grid", "0.3", "--rerun_stale", "true"]
     assert decode_stages.main([*tuned, *grids]) == 0

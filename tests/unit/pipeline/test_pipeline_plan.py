@@ -292,6 +292,26 @@ def test_impossible_plans(cfg: PipelineConfig, message: str) -> None:
         make_plan(cfg)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((n, "keeps things of its own") for n in ("conf", "decode", "plan", "probe", "report")),
+        *((n, "keeps things of its own") for n in ("scales", "word_times", "..", "realignment")),
+        *((n, "keeps things of its own") for n in ("alignment", "nbest", "nbest_second")),
+        *((n, f"--{n}_args are not those of one") for n in ("asr", "inference", "lm")),
+    ],
+)
+def test_names_that_mean_something_else_are_no_stages(name: str, message: str) -> None:
+    cfg = config({name: {"loss": "ctc"}}, conf={"stages": [name]})
+    with pytest.raises(ValueError, match=rf"p\.yaml: train_stages\..*stage .*{message}"):
+        make_plan(cfg)
+
+
+@pytest.mark.parametrize("name", ["aligner", "nbests", "asr2", "reports", "full_sum_long"])
+def test_names_that_only_look_alike_are_free(name: str) -> None:
+    assert make_plan(config({name: {"loss": "ctc"}}, conf={"stages": [name]}))[0].name == name
+
+
 def test_own_scheduler_can_be_registered() -> None:
     @register_stage_scheduler("Backwards")
     class Backwards(StageScheduler):
