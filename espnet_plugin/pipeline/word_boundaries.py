@@ -46,6 +46,7 @@ def learn_boundaries(
     known = folder / _MARK
     target = folder / BOUNDARIES
     if not (known.is_file() and known.read_text().strip() == mark):
+        known.unlink(missing_ok=True)  # first: one without its file says, nothing to learn
         target.unlink(missing_ok=True)
         show(f"{folder.name:<10} learning where words begin and end")
         if _run(options, model, folder, tick) != 0:
