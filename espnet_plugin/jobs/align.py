@@ -20,6 +20,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_tokens
 from espnet_plugin.data.lexicon import numbered_word
+from espnet_plugin.pipeline.steps.label_prior import PRIOR_SUMS, write_prior
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,6 +47,12 @@ def get_parser() -> argparse.ArgumentParser:
         "--prior_only", type=str2bool, default=False, help="estimate --prior_file and stop"
     )
     parser.add_argument(
+        "--prior_part",
+        type=str2bool,
+        default=False,
+        help="of a prior that several processes estimate: leave sums in the output folder instead",
+    )
+    parser.add_argument(
         "--variants",
         type=str2bool,
         default=False,
@@ -66,16 +73,23 @@ def estimate_prior(args: argparse.Namespace) -> None:
     )
     from espnet_plugin.search import LabelPrior
 
-    if args.prior_file is None:
+    part = args.output_dir / PRIOR_SUMS if args.prior_part else None
+    if part is None and args.prior_file is None:
         raise ValueError("--prior_only true needs --prior_file, the file to write")
+    if part is not None and part.exists():
+        logging.info("%s: done before", part)
+        return
     model, train_args = load_model(args)
     prior = LabelPrior(model.vocab_size)
     batches = in_batches(read_keys(args.key_file), args.batch_size)
     for _, batch in iterate_batches(args, train_args, batches):
         frames, lengths = encode(model, batch)
         prior.add(model.encoder_logits(frames).log_softmax(-1), lengths)
-    lines = [f"{value:.8f}\n" for value in prior.log_prior().tolist()]
-    write_atomically(args.prior_file, "".join(lines))
+    if part is not None:
+        sums, count = prior.sums()
+        write_atomically(part, "".join(f"{value!r}\n" for value in (count, *sums)))
+        return
+    write_prior(args.prior_file, prior.log_prior().tolist())
     logging.info("wrote the label prior to %s", args.prior_file)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ from espnet_plugin.pipeline.launch.commands import (
     NBEST_TYPES,
     aligned_keys,
     job_arguments,
-    program,
-    submitted,
 )
 from espnet_plugin.pipeline.launch.jobs import make_job, run_jobs
-from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.config import PipelineConfig
 from espnet_plugin.pipeline.plan.inputs import filter_shapes, merge_tables
 from espnet_plugin.pipeline.plan.list_settings import list_scale, list_settings
@@ -31,6 +27,7 @@ from espnet_plugin.pipeline.plan.realign import entry_after, is_realignment
 from espnet_plugin.pipeline.plan.stage_plan import Step, TrainStage
 from espnet_plugin.pipeline.state.nbest_quality import NBEST_LIMITS, assess_nbest, summary
 from espnet_plugin.pipeline.state.quality import assess_alignment, broken_limits, check_limits
+from espnet_plugin.pipeline.steps.label_prior import estimate_prior
 from espnet_plugin.pipeline.steps.variants import report_variants
 
 __all__ = ["ALIGNMENT", "NBEST", "make_alignment", "make_nbest"]
@@ -205,7 +202,9 @@ def _align(
     keys = merge_tables(texts, data / "text")
     merge_tables([d / options.scp for d in sets], data / options.scp)
     if settings.get("source", "encoder") == "encoder" and float(settings.get("prior_scale", 0)):
-        settings["prior_file"] = str(_prior(folder, settings, options, model, data, tick, show))
+        settings["prior_file"] = str(
+            estimate_prior(folder, settings, options, model, data, tick, show)
+        )
     else:
         settings["prior_scale"] = 0  # said aloud: the program's own default is the paper's
 
@@ -215,39 +214,6 @@ def _align(
     files = (*ALIGNMENT, "text") if settings.get("variants") else ALIGNMENT
     job = make_job(step.folder, folder, keys, "align", command, files, options, settings)
     run_jobs([job], options.inference_nj, tick, show)
-
-
-def _prior(
-    folder: Path,
-    settings: Mapping[str, Any],
-    options: RunOptions,
-    model: Path,
-    data: Path,
-    tick: Tick,
-    show: Show,
-) -> Path:
-    """Estimate the label prior once, over the training data: all jobs divide by the same."""
-    path = folder / "prior"
-    if path.exists():
-        return path
-    temporary = folder / "prior.tmp"
-    keys = folder / "logdir" / "keys.prior"
-    names = read_table(options.train_data / "text")
-    write_atomically(keys, "".join(f"{key}\n" for key in sorted(names)))
-    given = {**settings, "prior_only": True, "prior_file": str(temporary)}
-    output = str(folder / "logdir" / "output.prior")
-    command = program(options, "align")
-    command += job_arguments(options, model, data, given, str(keys), output)
-    log = folder / "logdir" / "log.prior"
-    command, console = submitted(command, options.inference_cmd, log)
-    show(f"{folder.name:<10} estimating the label prior")
-    status = wait_all([start(command, console)], tick)[0]
-    if status != 0:
-        raise ChildFailed("label prior", status, log)
-    if not temporary.exists():
-        raise ValueError(f"{temporary}: the prior was not written; see {log}")
-    os.replace(temporary, path)
-    return path
 
 
 def _import(source: Path, options: RunOptions, folder: Path) -> None:

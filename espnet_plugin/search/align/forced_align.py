@@ -14,7 +14,7 @@ Shapes: B batch, T frames, S labels, U = S + 1 label positions, V vocabulary wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -156,6 +156,15 @@ class LabelPrior:
         posteriors = log_probs.double().exp()[inside]  # [frames, V]
         self._sum += posteriors.sum(0).cpu()
         self._frames += posteriors.shape[0]
+
+    def sums(self) -> tuple[list[float], int]:
+        """Each label's sum of posteriors, and how many frames it is over."""
+        return self._sum.tolist(), self._frames
+
+    def add_sums(self, sums: Sequence[float], frames: int) -> None:
+        """What another one's :meth:`sums` gave."""
+        self._sum += torch.tensor(sums, dtype=torch.float64)
+        self._frames += frames
 
     def log_prior(self) -> Tensor:
         """[V] float32 natural logarithms, floored at log 1e-8.

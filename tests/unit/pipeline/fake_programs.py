@@ -99,7 +99,7 @@ def per_utterance(given: dict[str, list[str]], files: dict[str, str]) -> int:
     (folder / next(iter(files))).parent.mkdir(parents=True, exist_ok=True)
     value = Path((given.get("model_file") or given["asr_model_file"])[0]).read_text()
     if "prior_only" in given:
-        Path(given["prior_file"][0]).write_text(value)
+        (folder / "prior_sums").write_text("2\n1.0\n0.5\n0.5\n")
         return 0
     first = folder / next(iter(files))
     done = {line.split()[0] for line in first.read_text().splitlines()} if first.exists() else set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,30 @@ def test_the_prior_is_estimated_where_the_alignment_is_made(
     backend = corpus / "queue.sh"
     backend.write_text(
         f"echo \"$1 $2\" >> '{corpus}/submitted'\n"
-        "[[ $1 == JOB=* ]] && shift\n"
-        'log=${1//JOB/1}; shift; "${@//JOB/1}" >> "$log" 2>&1\n'
+        "count=${1#JOB=1:}; shift; log=$1; shift\n"
+        'for n in $(seq $count); do "${@//JOB/$n}" >> "${log/JOB/$n}" 2>&1 || exit 1; done\n'
     )
-    nj = ["--nj", "1", "--decode_cmd", f"bash {backend}"]
-    assert train.main([*arguments, *nj]) == 0
+    cluster = ["--nj", "2", "--decode_cmd", f"bash {backend}"]
+    assert train.main([*arguments, *cluster]) == 0
     logs = corpus / "exp/t/alignment/logdir"
-    submitted = (corpus / "submitted").read_text().splitlines()
-    assert [line.split()[0] for line in submitted] == [str(logs / "log.prior"), "JOB=1:1"]
-    assert (corpus / "exp/t/alignment/prior").is_file()
+    submitted = [f"JOB=1:2 {logs / name}" for name in ("log.prior.JOB", "log.JOB")]
+    assert (corpus / "submitted").read_text().splitlines() == submitted
+    # of two parts with 2 frames each
+    prior = [float(line) for line in (corpus / "exp/t/alignment/prior").read_text().split()]
+    assert prior == pytest.approx([math.log(0.5), math.log(0.25), math.log(0.25)])
+
+
+def test_a_killed_prior_goes_on_with_the_parts_that_are_left(
+    corpus: Path, arguments: list[str]
+) -> None:
+    two_stages(corpus)
+    assert train.main([*arguments, "--nj", "3", "--stop_after", "train:align"]) == 0
+    logs = corpus / "exp/t/alignment/logdir"
+    (logs / "output.prior.1").mkdir(parents=True)
+    (logs / "split.prior").write_text("2\n")
+    (logs / "keys.prior.2").write_text("train0\n")
+    (logs / "output.prior.1/prior_sums").write_text("6\n2.0\n2.5\n1.5\n")
+    assert train.main([*arguments, "--nj", "3"]) == 0
+    prior = [float(line) for line in (corpus / "exp/t/alignment/prior").read_text().split()]
+    assert prior == pytest.approx([math.log(share / 8) for share in (3.0, 3.0, 2.0)])
+    assert not (logs / "log.prior.1").exists() and (logs / "log.prior.2").exists()

@@ -157,6 +157,12 @@ def test_label_prior_is_the_average_posterior_of_valid_frames() -> None:
     expected = torch.cat([log_probs[b, :n] for b, n in enumerate(LENGTHS)]).exp().mean(0).log()
     found = estimate_log_prior([(log_probs[:2], LENGTHS[:2]), (log_probs[2:], LENGTHS[2:])])
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    whole = LabelPrior(log_probs.shape[-1])
+    for rows in (slice(0, 2), slice(2, None)):
+        part = LabelPrior(log_probs.shape[-1])
+        part.add(log_probs[rows], LENGTHS[rows])
+        whole.add_sums(*part.sums())
+    assert torch.equal(whole.log_prior(), found)
     with pytest.raises(ValueError, match="no frames"):
         LabelPrior(3).log_prior()
     with pytest.raises(ValueError, match="no batches"):
