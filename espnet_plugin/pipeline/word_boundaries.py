@@ -11,7 +11,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.data.decode_files import BOUNDARIES, BOUNDARY_FOLDER
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.lm_spec import BOUNDARY_OPTION
-from espnet_plugin.pipeline.launch.commands import job_arguments, program
+from espnet_plugin.pipeline.launch.commands import job_arguments, program, submitted
 from espnet_plugin.pipeline.launch.process import start, wait_all
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.state.fingerprint import fingerprint
@@ -63,7 +63,8 @@ def _run(options: RunOptions, model: Path, folder: Path, tick: Callable[[], None
     write_atomically(keys, "".join(f"{name}\n" for name in names[::step][:UTTERANCES]))
     command = program(options, "learn_boundaries")
     command += job_arguments(options, model, options.train_data, {}, str(keys), str(folder))
-    return wait_all([start(command, folder / "log")], tick)[0]
+    command, console = submitted(command, options.inference_cmd, folder / "log")
+    return wait_all([start(command, console)], tick)[0]
 
 
 def wants_boundaries(given: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,16 +117,22 @@ class LogTail:
 def ended_without_gradients(log: Path) -> bool:
     """Whether the last epoch of a train.log had no valid gradient; ESPnet then breaks off.
 
-    It has saved that epoch by then, so that another call finds it done and says nothing.
+    It has saved that epoch by then, so that another call finds it done and says nothing. Logs that
+    ESPnet's launcher has moved away (train.1.log, the latest) count where there is nothing newer.
     """
-    found = False
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if _NO_GRADIENTS in line:
-                found = True
-            elif _STARTED.search(line):
-                found = False
-    return found
+    numbers = itertools.count(1)
+    older = (log.with_name(f"{log.stem}.{number}{log.suffix}") for number in numbers)
+    for path in itertools.takewhile(Path.is_file, itertools.chain([log], older)):
+        found = None
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if _NO_GRADIENTS in line:
+                    found = True
+                elif _STARTED.search(line):
+                    found = False
+        if found is not None:
+            return found
+    return False
 
 
 def _section(text: str, name: str) -> dict[str, float]:
