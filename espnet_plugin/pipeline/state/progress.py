@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import itertools
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
