@@ -72,7 +72,8 @@ def _bits(what: str, **bits: Any) -> Arm:
     """A study of tolerance: the time is none that a machine of so few bits would take."""
     options = _with("precision", autocast="float32", **bits)
     options["mbr"] = {"accelerators": {"precision": None}}  # as the control has it
-    return Arm(what, options, equal_epochs=True, control=("float32_epochs",))
+    control = ("float32_epochs",)
+    return Arm(what, options, equal_epochs=True, control=control, any_alignment=True)
 
 
 def _layer_drop(what: str, equal_epochs: bool = False, **options: Any) -> Arm:
@@ -101,8 +102,13 @@ def _pretrained(what: str, loss: str, **conf: Any) -> Arm:
     """A third of the base's time, and then all of the base."""
     masks = {"mask_prob": 0.01, "mask_frames": 40}
     options = {"pretrain": {"loss": loss, "loss_conf": {**masks, **conf}}}
-    first = ("pretrain", _THIRD)
-    return Arm(what, options, control=("longer",), first=first, time=1 + _THIRD)
+    longer = {"control": ("longer",), "time": 1 + _THIRD}
+    return Arm(what, options, first=("pretrain", _THIRD), any_alignment=True, **longer)
+
+
+def _lion(what: str, rates: float) -> Arm:
+    options = _in(TIMED, optim="lion", optim_conf={"weight_decay": 0.1})
+    return Arm(what, options, rates=rates, any_alignment=True)
 
 
 def _stacked(what: str, start: Any, control: tuple[str, ...] = ()) -> Arm:
@@ -113,7 +119,6 @@ def _stacked(what: str, start: Any, control: tuple[str, ...] = ()) -> Arm:
 
 _SMALL = {"books": 8, "codes": 64}  # AN4 has 2.5 hours
 _REPA = _with("repa", _EARLY, weight=0.5, block=3, hidden=256)
-_LION = {"optim": "lion", "optim_conf": {"weight_decay": 0.1}}
 
 ARMS: Mapping[str, Arm] = {
     BASE: Arm("the recipe: bfloat16, fast dropout"),
@@ -141,7 +146,7 @@ ARMS: Mapping[str, Arm] = {
     "ticket": _ticket("320 of 576 feed-forward units, searched for"),
     "ticket_random": _ticket("320 random units of the same search", rank="random"),
     "small": Arm("320 feed-forward units from the start", _units(320), any_alignment=True),
-    "selective": Arm("backward for hard utterances", _with("selective")),
+    "selective": Arm("backward for hard utterances", _with("selective"), any_alignment=True),
     "sparse": _sparse("a fifth of the weights, explored", every=50),
     "sparse_all": _sparse("the same by RigL", every=50, explore="all"),
     "sparse_static": _sparse("a fixed random fifth", explore="none"),
@@ -151,17 +156,19 @@ ARMS: Mapping[str, Arm] = {
         _REPA,
         control=("twice", "repa_random"),
         codes={"arm": BASE, "stage": "mbr", **_SMALL},
+        any_alignment=True,
     ),
     "repa_random": Arm(
         "codes of a teacher that learned nothing",
         _REPA,
         codes={"arm": BASE, "stage": "mbr", "random": True, **_SMALL},
+        any_alignment=True,
     ),
     "best_rq": _pretrained("codes of hidden speech first", "best_rq", codes=256, dim=16, books=4),
     "masked_spectrogram": _pretrained("hidden speech itself first", "masked_spectrogram"),
-    "lion": Arm("Lion, a fifth of AdamW's rates", _in(TIMED, **_LION), rates=0.2),
-    "lion_faster": Arm("Lion, a third", _in(TIMED, **_LION), rates=_THIRD),
-    "lion_slower": Arm("Lion, a tenth", _in(TIMED, **_LION), rates=0.1),
+    "lion": _lion("Lion, a fifth of AdamW's rates", 0.2),
+    "lion_faster": _lion("Lion, a third", _THIRD),
+    "lion_slower": _lion("Lion, a tenth", 0.1),
     "stacked": _stacked(
         "an aligner of 2 blocks becomes 4; full_sum has the time",
         {"stage": "align", "blocks": [0, 0, 1, 1]},

@@ -21,8 +21,9 @@ PLACES = ("AN4", "MBOSHI", "SWBD", "SWBD_MS98", "EVAL2000_AUDIO", "EVAL2000_TEXT
 def stand_in(corpus: str, folder: Path) -> Path:
     """The corpus' run.sh with a progressive.sh that writes its arguments down."""
     recipe = REPO / "egs2" / corpus / "asr1"
-    for name in ("run.sh", "db.sh"):
-        shutil.copy(recipe / name, folder)
+    for name in ("run.sh", "db.sh", "asr_config.sh"):
+        if (recipe / name).exists():
+            shutil.copy(recipe / name, folder)
     (folder / "progressive.sh").write_text(
         '#!/bin/bash\nprintf "%s\\n" "$@" >arguments\n[ ! -d local ] || bash local/data.sh\n'
     )

@@ -20,21 +20,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./db.sh
 root=${root:-${AN4}}
 
-# has FOLDER: whether the copy at ${root}, an archive or a folder, has audio (wav) or cepstra (feat)
-has() {
-    if [ -f "${root}" ]; then
-        tar -tf "${root}" | awk -v name="(^|/)$1/" '$0 ~ name { found = 1 } END { exit !found }'
-    else
-        [ -n "$(find -L "${root}" -maxdepth 3 -type d -name "$1" -print -quit)" ]
-    fi
-}
-asr_config=conf/train_progressive.yaml # of cepstra, whose batches count other numbers than samples
-if [ -n "${root}" ]; then
-    ! has wav || asr_config=conf/train_progressive_audio.yaml
-elif [ ! -f data/train_nodev/feats.scp ]; then # downloaded, or to be
-    asr_config=conf/train_progressive_audio.yaml
-fi
-
 ./progressive.sh \
     --corpus an4 \
     --train_set train_nodev \
@@ -42,7 +27,7 @@ fi
     --test_sets test \
     --fs 16000 \
     --token_type char \
-    --asr_config "${asr_config}" \
+    --asr_config "$(bash asr_config.sh "${root}")" \
     --inference_config conf/decode.yaml \
     --local_data_opts "--mel_channels 26 ${root:+--an4_root $(printf %q "${root}")} ${data_opts}" \
     -- \
