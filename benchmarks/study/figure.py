@@ -65,13 +65,14 @@ def draw(rows: Sequence[Row], arms: Sequence[str], target: Path) -> list[Path]:
 
 
 def draw_differences(
-    moved: Mapping[str, Sequence[float]], scatter: float | None, target: Path
+    moved: Mapping[str, Sequence[float]], scatter: float | None, seeds: int, target: Path
 ) -> list[Path]:
     """A line for every arm: a point for each seed's difference to the base, best first.
 
     Args:
         moved: arm -> differences; arms without one are left out.
         scatter: standard deviation between seeds, drawn as a band of its resolution for one seed.
+        seeds: of the base.
         target: without suffix; .png and .svg are written.
 
     Returns:
@@ -86,7 +87,7 @@ def draw_differences(
     figure = Figure(figsize=(6.4, 1.2 + 0.24 * len(order)), layout="constrained")
     axes = figure.subplots()
     if scatter is not None:
-        width = 1.96 * scatter * 2**0.5
+        width = 1.96 * scatter * (1 + 1 / seeds) ** 0.5
         axes.axvspan(-width, width, color="#dddddd", label="resolution of one seed")
         axes.legend(fontsize=8, frameon=False)
     axes.axvline(0, color="#777777", linewidth=0.8)

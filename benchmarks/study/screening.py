@@ -3,9 +3,10 @@
 Its primary measure is the character error rate of dev and test together. What a difference is worth
 follows from how far seeds of one arm scatter:
 
-    resolution = 1.96 s sqrt(2 / n),  s^2 the mean variance within arms, n seeds of both arms
+    resolution = 1.96 s sqrt(1 / n + 1 / m),  s^2 the mean variance within arms, n and m seeds
 
-which an effect has to pass to count as one.
+which an effect has to pass to count as one. Seeds of two arms are not taken for pairs: they begin
+alike, and part after a few updates.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.figure import draw_differences
-from benchmarks.study.summary import PARTS, Row, Spread, common_seeds, difference, spread
+from benchmarks.study.summary import PARTS, Row, Spread, difference, spread
 from benchmarks.study.units import ROOT, Study
 
 NOT_YET = "not yet"
@@ -31,9 +32,9 @@ def pooled_cer(row: Row, seed: int) -> float:
 
 
 def differences(base: Row, row: Row) -> list[float]:
-    """CER minus the base's, of each common seed."""
-    seeds = common_seeds(base, row)
-    return [pooled_cer(row, seed) - pooled_cer(base, seed) for seed in seeds]
+    """CER of each seed minus the base's mean."""
+    mean = statistics.fmean(pooled_cer(base, seed) for seed in base.results)
+    return [pooled_cer(row, seed) - mean for seed in row.results]
 
 
 def deviation(rows: Sequence[Row]) -> float | None:
@@ -47,13 +48,16 @@ def deviation(rows: Sequence[Row]) -> float | None:
     return (squares / freedom) ** 0.5 if freedom else None
 
 
-def seen(found: Sequence[float], scatter: float | None) -> str:
-    """Whether a difference passes the resolution."""
-    if not found:
-        return "no common seed"
+def seen(found: Sequence[float], scatter: float | None, seeds: int) -> str:
+    """Whether a difference passes the resolution.
+
+    Args:
+        found: of each seed of an arm.
+        seeds: of the base.
+    """
     if scatter is None:
         return "resolution unknown"
-    resolution = 1.96 * scatter * (2 / len(found)) ** 0.5
+    resolution = 1.96 * scatter * (1 / len(found) + 1 / seeds) ** 0.5
     mean = statistics.fmean(found)
     if abs(mean) <= resolution:
         return f"none seen (resolution {resolution:.1f})"
@@ -82,8 +86,9 @@ def lines(study: Study, rows: Sequence[Row], page: Path) -> Iterator[str]:
         "dev and test together. Hours are reference-system time of training, alignment and lists "
         "([scale.md](../docs/scale.md)), those of a teacher or of a stage before included, over "
         "the base's. Steps are a training step's processor time over the base's, in interleaved "
-        "runs (`benchmarks/accelerators.py steps`). Differences are means over common seeds; "
-        "those of WER have a 95 % interval by a paired bootstrap of whole speakers."
+        "runs (`benchmarks/accelerators.py steps`). Differences are those of means over all seeds "
+        "of either side; those of WER have a 95 % interval by a paired bootstrap of whole "
+        "speakers, which knows nothing of how seeds scatter."
     )
     yield ""
     for place, found in sorted(places.items()):
@@ -93,9 +98,13 @@ def lines(study: Study, rows: Sequence[Row], page: Path) -> Iterator[str]:
         yield from _table(found, arms, base, scatter)
         yield from _controls(found, arms, scatter)
         if base is not None and base.results:
-            moved = {name: differences(base, row) for name, row in found.items() if row is not base}
+            moved = {
+                name: differences(base, row)
+                for name, row in found.items()
+                if row is not base and row.results
+            }
             target = ROOT / f"{study.raw['figure']}_{100 * place[3]:g}"
-            for path in draw_differences(moved, scatter, target)[:1]:
+            for path in draw_differences(moved, scatter, len(base.results), target)[:1]:
                 yield f"![CER minus the base's]({os.path.relpath(path, page.parent)})"
                 yield ""
 
@@ -111,8 +120,9 @@ def _verdict(
     for found in places.values():
         trained |= {name for name, row in found.items() if row.results}
         for name, row in found.items():
-            if name != base and row.results and base in found:
-                what = seen(differences(found[base], row), scatter).partition(" (")[0]
+            if name != base and row.results and base in found and found[base].results:
+                apart = differences(found[base], row)
+                what = seen(apart, scatter, len(found[base].results)).partition(" (")[0]
                 told.setdefault(what, []).append(name.replace("_", " "))
     text = f"**{len(trained)} of {len(arms)} arms are trained.**"
     if scatter is not None:
@@ -153,11 +163,10 @@ def _table(
 def _moved(base: Row, row: Row, scatter: float | None) -> list[str]:
     """CER minus the base's, whether that is an effect, and the same of WER with its interval."""
     found = differences(base, row)
-    words = difference(base, row, *PARTS)
-    if not found or words is None:
-        return ["", seen(found, scatter), ""]
+    words = difference(base, row, *PARTS, paired=False)
+    assert words is not None  # both have seeds
     wer = f"{words.difference:+.1f} ({words.low:+.1f} to {words.high:+.1f})"
-    return [f"{statistics.fmean(found):+.2f}", seen(found, scatter), wer]
+    return [f"{statistics.fmean(found):+.2f}", seen(found, scatter, len(base.results)), wer]
 
 
 def _hours(base: Row | None, row: Row) -> str:
@@ -179,7 +188,8 @@ def _controls(
         return
     yield "Against its control, which has the cheaper part of an arm alone:"
     yield ""
-    yield "| arm | control | seeds | CER minus the control's | effect | WER minus the control's |"
+    title = "arm, control, seeds of each, CER minus the control's, effect, WER minus the control's"
+    yield f"| {title.replace(', ', ' | ')} |"
     yield "| --- " * 6 + "|"
     for name, control in pairs:
         row, other = found.get(name), found.get(control)
@@ -187,7 +197,7 @@ def _controls(
         if row is None or other is None or not (row.results and other.results):
             yield f"{title} | {NOT_YET} | | | |"
             continue
-        seeds = ", ".join(map(str, common_seeds(row, other)))
+        seeds = f"{len(row.results)}, {len(other.results)}"
         moved = _moved(other, row, scatter)
         yield f"{title} | {seeds} | {' | '.join(moved)} |"
     yield ""

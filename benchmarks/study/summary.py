@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.study.jobs import is_old
@@ -103,24 +103,35 @@ def common_seeds(a: Row, b: Row) -> list[int]:
     return sorted(set(a.results) & set(b.results))
 
 
-def difference(a: Row, b: Row, *parts: str) -> Comparison | None:
-    """b's word errors minus a's, those of all common seeds and parts together; None without one.
+def difference(a: Row, b: Row, *parts: str, paired: bool = True) -> Comparison | None:
+    """b's word errors minus a's, those of seeds and parts together; None without a seed.
 
     Whole speakers or sessions are drawn.
+
+    Args:
+        paired: seeds that both have; else all of each, with the same weight of both arms.
     """
-    seeds = common_seeds(a, b)
-    if not seeds:
+    seeds = [common_seeds(a, b)] * 2 if paired else [sorted(row.results) for row in (a, b)]
+    if not all(seeds):
         return None
-    sides: list[dict[str, Counts]] = []
     speakers: dict[str, str] = {}
-    for row in (a, b):
-        counts: dict[str, Counts] = {}
-        for seed, part in itertools.product(seeds, parts):
-            words = row.results[seed].words[row.stages[seed]][part]
-            for name, (speaker, errors, tokens) in words.items():
-                utterance = f"{part} {name}"
-                speakers[utterance] = speaker
-                one = Counts(sentences=1, tokens=tokens, substitutions=errors)
-                counts[utterance] = counts.get(utterance, Counts()) + one
-        sides.append(counts)
+    sides = [
+        _errors(row, own, len(others), parts, speakers)
+        for row, own, others in ((a, seeds[0], seeds[1]), (b, seeds[1], seeds[0]))
+    ]
     return paired_bootstrap(sides[0], sides[1], speakers=speakers)
+
+
+def _errors(
+    row: Row, seeds: Sequence[int], weight: int, parts: Sequence[str], speakers: dict[str, str]
+) -> dict[str, Counts]:
+    """Each utterance's word errors, added up over seeds and as often as told; notes speakers."""
+    counts: dict[str, Counts] = {}
+    for seed, part in itertools.product(seeds, parts):
+        words = row.results[seed].words[row.stages[seed]][part]
+        for name, (speaker, errors, tokens) in words.items():
+            utterance = f"{part} {name}"
+            speakers[utterance] = speaker
+            one = Counts(sentences=1, tokens=weight * tokens, substitutions=weight * errors)
+            counts[utterance] = counts.get(utterance, Counts()) + one
+    return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ OTHER = a_row("full_sum_only", {1: [4, 4, 4], 2: [5, 5, 5], 3: [1, 0, 0]})
 def test_pooled_rates_and_what_seeds_resolve() -> None:
     # 60 characters of dev and 60 of test
     assert screening.pooled_cer(BASE, 1) == pytest.approx(100 * 3 / 120)
-    assert screening.differences(BASE, OTHER) == pytest.approx([7.5, 7.5])
-    assert screening.differences(a_row("other", {4: [0, 0, 0]}), BASE) == []
+    assert screening.differences(BASE, OTHER) == pytest.approx([6.25, 8.75, 0.8333333 - 3.75])
     # variances within: of 2.5, 5.0, and of 10, 12.5, 0.83
     one, two = 2 * 1.25**2, sum((v - 7.7777777) ** 2 for v in (10, 12.5, 0.8333333))
     assert screening.deviation([BASE, OTHER]) == pytest.approx(((one + two) / 3) ** 0.5)
@@ -43,15 +43,26 @@ def test_pooled_rates_and_what_seeds_resolve() -> None:
 @pytest.mark.parametrize(
     ("found", "scatter", "message"),
     [
-        ([-3.0], 1.0, "better (resolution 2.8)"),
-        ([2.0], 1.0, "none seen (resolution 2.8)"),
-        ([2.0, 2.0], 1.0, "worse (resolution 2.0)"),
+        ([-3.0], 1.0, "better (resolution 2.3)"),
+        ([2.0], 1.0, "none seen (resolution 2.3)"),
+        ([2.0, 2.0, 2.0], 1.0, "worse (resolution 1.6)"),
         ([2.0], None, "resolution unknown"),
-        ([], 1.0, "no common seed"),
     ],
 )
 def test_effects_have_to_pass_the_resolution(found: Any, scatter: Any, message: str) -> None:
-    assert screening.seen(found, scatter) == message
+    assert screening.seen(found, scatter, 3) == message
+
+
+def test_arms_weigh_the_same_whatever_seeds_they_have() -> None:
+    paired = difference(BASE, OTHER, "dev", "test")
+    every = difference(BASE, OTHER, "dev", "test", paired=False)
+    assert paired is not None and every is not None
+    rates = [
+        statistics.fmean([r.wer(part).mean for part in ("dev", "test")]) for r in (BASE, OTHER)
+    ]
+    assert every.rate_a == pytest.approx(rates[0]) == paired.rate_a
+    assert every.rate_b == pytest.approx(rates[1]) != paired.rate_b
+    assert difference(a_row("none", {}), BASE, "dev", paired=False) is None
 
 
 def test_both_sets_count_in_one_bootstrap() -> None:
@@ -63,8 +74,8 @@ def test_both_sets_count_in_one_bootstrap() -> None:
 
 
 def test_a_figure_has_the_arms_that_were_trained(tmp_path: Path) -> None:
-    assert draw_differences({"a": []}, 1.0, tmp_path / "figure") == []
-    png, svg = draw_differences({"a": [1.0], "b": [-1.0, 0.5]}, 0.4, tmp_path / "figure")
+    assert draw_differences({"a": []}, 1.0, 1, tmp_path / "figure") == []
+    png, svg = draw_differences({"a": [1.0], "b": [-1.0, 0.5]}, 0.4, 3, tmp_path / "figure")
     assert png.stat().st_size > 1000
     assert "Date" not in svg.read_text()
 
@@ -92,7 +103,7 @@ def test_the_page_of_a_screening(tmp_path: Path) -> None:
     row += r"\| worse \(resolution 0\.0\) \| 25\.0 \| 25\.0 \| \+12\.5 \(\+0\.0 to \+25\.0\) \|"
     assert re.search(row, page), page
     assert "| from aligner | another start | not yet | |  | | | | | | |" in page
-    assert re.search(r"\| full sum only \| progressive \| 1, 2 \| \+", page)
+    assert re.search(r"\| full sum only \| progressive \| 2, 2 \| \+", page)
     assert "| from aligner | full sum only | not yet | | | |" in page
     assert (tmp_path / "figures/study_50.svg").stat().st_size > 1000
     assert "figures/study_50.png" in page
