@@ -41,6 +41,7 @@ from benchmarks.accelerator_arms import (
     epochs,
     planned,
 )
+from benchmarks.study.configuration import ANY_ALIGNMENT
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.pipeline.plan.config import deep_merge, load_pipeline_config, read_yaml
 
@@ -55,9 +56,6 @@ STEPS = ROOT / "benchmarks" / "accelerator_steps.json"
 #: Of all arms: the recipe's stretch in steps of a few frames, so that a CPU's kernels are kept
 #: (docs/accuracy.md).
 FASTER = {"base": {"specaug_conf": {"stretch_multiple": 16}}}
-
-#: Of arms whose aligner is a poor one on purpose: what it costs shall be known.
-ANY_ALIGNMENT = {"min_score_per_frame": -1e6, "max_label_share": 1.0}
 
 
 def plain_stages() -> Mapping[str, Mapping[str, Any]]:

@@ -16,6 +16,8 @@ from benchmarks.study.units import ROOT, Study, Unit
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.pipeline.plan.config import PipelineConfig, deep_merge, load_pipeline_config
 
+#: Limits of a pipeline's `alignment` that refuse none, for aligners that are poor on purpose.
+ANY_ALIGNMENT = {"min_score_per_frame": -1e6, "max_label_share": 1.0}
 #: What same_code.py has found.
 NOTES = Path(__file__).parent / "same_code.json"
 

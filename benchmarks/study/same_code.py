@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 import yaml
 
-from benchmarks.study.configuration import NOTES, read_notes, training_code_hash
+from benchmarks.study.configuration import ANY_ALIGNMENT, NOTES, read_notes, training_code_hash
 from benchmarks.study.units import ROOT, Study, read_study
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.strict_parser import StrictParser
@@ -40,7 +40,7 @@ def shortest(study: Study, work: Path) -> dict[str, Any]:
     unread = ("results", "trials", "extrapolate", "advice")
     kept = {key: value for key, value in study.raw.items() if key not in unread}
     # An epoch makes no aligner that the pipeline would take.
-    anything = {"alignment": {"min_score_per_frame": -1e6, "max_label_share": 1.0}}
+    anything = {"alignment": ANY_ALIGNMENT}
     corpora = {
         name: {**section, "change": deep_merge(section.get("change") or {}, anything)}
         for name, section in study.raw["corpora"].items()

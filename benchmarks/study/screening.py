@@ -188,8 +188,8 @@ def _controls(
         return
     yield "Against its control, which has the cheaper part of an arm alone:"
     yield ""
-    title = "arm, control, seeds of each, CER minus the control's, effect, WER minus the control's"
-    yield f"| {title.replace(', ', ' | ')} |"
+    cells = "arm, control, seeds of each, CER minus the control's, effect, WER minus the control's"
+    yield f"| {cells.replace(', ', ' | ')} |"
     yield "| --- " * 6 + "|"
     for name, control in pairs:
         row, other = found.get(name), found.get(control)

@@ -10,6 +10,8 @@ from espnet_plugin.corpora.text_lines import fields
 from espnet_plugin.data.kaldi_files import read_table
 
 SKIPPED = "skipped_utts"
+#: Which channel a recording of several is, for some of those in wav.scp.
+CHANNEL_TABLE = "reco2file_and_channel"
 
 _PER_UTTERANCE = (
     "text",
@@ -52,6 +54,10 @@ def write_filtered(source: Path, target: Path, skipped: Mapping[str, str]) -> in
             used = {fields(value)[0] for value in pieces.values()}
             rows = {key: value for key, value in rows.items() if key in used}
         write_table(target / "wav.scp", rows)
+        if (source / CHANNEL_TABLE).is_file():
+            channels = read_table(source / CHANNEL_TABLE).items()
+            if used_channels := {key: value for key, value in channels if key in rows}:
+                write_table(target / CHANNEL_TABLE, used_channels)
     if (target / "utt2spk").is_file():
         table = read_table(target / "utt2spk", allow_empty=True)
         speakers: dict[str, list[str]] = {}

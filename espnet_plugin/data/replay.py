@@ -6,11 +6,10 @@ import hashlib
 from pathlib import Path
 
 from espnet_plugin.corpora.kaldi_dir import write_table
-from espnet_plugin.data.filtered import write_filtered
+from espnet_plugin.data.filtered import CHANNEL_TABLE, write_filtered
 from espnet_plugin.data.kaldi_files import read_table, some
 
 _FILES = ("text", "wav.scp", "feats.scp", "segments", "utt2spk")
-_CHANNELS = "reco2file_and_channel"  # of some recordings
 
 
 def is_replayed(utterance: str, share: float, seed: int) -> bool:
@@ -49,10 +48,9 @@ def write_replayed(new: Path, old: Path, share: float, seed: int, target: Path) 
     for name in sorted(kinds[0]):
         rows = {**_rows(target / name), **read_table(new / name)}
         write_table(target / name, dict(sorted(rows.items())))
-    channels = {**_rows(old / _CHANNELS), **_rows(new / _CHANNELS)}
+    channels = {**_rows(target / CHANNEL_TABLE), **_rows(new / CHANNEL_TABLE)}
     if channels:
-        used = read_table(target / "wav.scp")
-        write_table(target / _CHANNELS, {k: v for k, v in sorted(channels.items()) if k in used})
+        write_table(target / CHANNEL_TABLE, dict(sorted(channels.items())))
     if "utt2spk" in kinds[0]:
         speakers: dict[str, list[str]] = {}
         for utterance, speaker in read_table(target / "utt2spk").items():
@@ -67,7 +65,7 @@ def _rows(path: Path) -> dict[str, str]:
 
 def _refuse_other_recordings(new: Path, old: Path) -> None:
     """Ids of recordings, which `segments` cuts utterances from, mean the same in both folders."""
-    for name in ("wav.scp", _CHANNELS):
+    for name in ("wav.scp", CHANNEL_TABLE):
         ours, theirs = _rows(new / name), _rows(old / name)
         differ = sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key])
         if differ:

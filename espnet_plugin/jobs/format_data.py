@@ -26,6 +26,7 @@ from espnet_plugin.corpora.kaldi_dir import write_table
 from espnet_plugin.corpora.processes import work_through
 from espnet_plugin.corpora.strict_parser import StrictParser
 from espnet_plugin.corpora.text_lines import fields
+from espnet_plugin.data.filtered import CHANNEL_TABLE
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.recordings import (
     ALL,
@@ -44,7 +45,6 @@ from espnet_plugin.pipeline.launch.console import run_command, show
 from espnet_plugin.pipeline.plan.command_line import rate_option
 from espnet_plugin.pipeline.state.fingerprint import Inputs, fingerprint
 
-CHANNEL_TABLE = "reco2file_and_channel"
 CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
 CUTS_AT_ONCE = 200  # of one file; a command's are all made at once, since it runs once
 

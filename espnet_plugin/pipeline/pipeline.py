@@ -99,15 +99,16 @@ class Pipeline:
         with RunLock(self.exp):
             self._inputs = Inputs(self._input_files())
             state = self.load_state()
-            self._stale(state, prints)
+            stale = self._stale(state, prints)
             state.invocation, state.package_version = self.invocation, __version__
             state.plan = [step.name for step in self.steps]
             state.save()
             self._check_configs(state)  # before anything is moved aside for a slip of the pen
-            self._handle_stale(state, prints)
+            self._set_aside(state, stale)
             for number, step in enumerate(self.steps, 1):
                 self._run_step(number, step, state, prints[step.name])
-                self._handle_stale(state, prints)  # a repaired step may have come out differently
+                # a repaired step may have come out differently
+                self._set_aside(state, self._stale(state, prints))
                 if step.name == stop_after:
                     break
 
@@ -137,9 +138,10 @@ class Pipeline:
             )
         return stale
 
-    def _handle_stale(self, state: PipelineState, prints: Mapping[str, str]) -> None:
+    def _set_aside(self, state: PipelineState, stale: Sequence[tuple[Step, str | None]]) -> None:
+        """Move aside what is stale, and what follows from it."""
         remade: set[str] = set()
-        for step, why in self._stale(state, prints):
+        for step, why in stale:
             if why or remade.intersection(step.upstream):
                 remade.add(step.name)
                 if step.name in state.steps:

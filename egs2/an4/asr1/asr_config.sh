@@ -5,17 +5,17 @@ set -euo pipefail
 
 root=${1?}
 
-has() {
+has_audio() {
     if [ -f "${root}" ]; then
-        tar -tf "${root}" | awk -v name="(^|/)$1/" '$0 ~ name { found = 1 } END { exit !found }'
+        tar -tf "${root}" | awk '/(^|\/)wav\// { found = 1 } END { exit !found }'
     else
-        [ -n "$(find -L "${root}" -maxdepth 3 -type d -name "$1" -print -quit)" ]
+        [ -n "$(find -L "${root}" -maxdepth 3 -type d -name wav -print -quit)" ]
     fi
 }
 
 kind=
 if [ -n "${root}" ]; then
-    ! has wav || kind=_audio
+    ! has_audio || kind=_audio
 elif ! compgen -G "data/*/feats.scp" > /dev/null; then
     kind=_audio
 fi

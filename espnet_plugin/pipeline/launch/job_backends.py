@@ -82,6 +82,43 @@ def run_kaldi(backend: str, python: str, part: JobPart, nj: int, tick: Callable[
         Path(str(part.done).replace("JOB", str(number))).touch()
 
 
+def run_parts(
+    part: Callable[[int | str], JobPart],
+    count: int,
+    backend: str,
+    parallel: int,
+    python: str,
+    tick: Callable[[], None],
+) -> None:
+    """All parts of one job that are not done, where its backend says.
+
+    Args:
+        part: of a number; ``JOB`` stands for the number in Kaldi-style commands.
+        count: parts there are.
+        backend: "local", or a Kaldi-style command.
+        parallel: local processes at a time.
+
+    Raises:
+        ChildFailed: a part failed.
+    """
+    pending = [one for one in map(part, range(1, count + 1)) if not one.done.exists()]
+    if pending and backend != "local":
+        run_kaldi(backend, python, part("JOB"), count, tick)
+    elif pending:
+        run_local(pending, parallel, python, pending[0].log.parent, tick)
+
+
+def write_parts(keys: Sequence[str], count: int, path: Callable[[int], Path]) -> None:
+    """The utterances of each of ``count`` parts, of about equal size and in their order.
+
+    Args:
+        path: of a part's number, from 1 on.
+    """
+    for number in range(1, count + 1):
+        part = keys[len(keys) * (number - 1) // count : len(keys) * number // count]
+        write_atomically(path(number), "".join(f"{key}\n" for key in part))
+
+
 class ProgressMeter:
     """Prints utterances done, of all, and the time left, now and then.
 

@@ -15,7 +15,13 @@ from typing import Any
 from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import some
-from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
+from espnet_plugin.pipeline.launch.job_backends import (
+    JobPart,
+    ProgressMeter,
+    run_kaldi,
+    run_local,
+    write_parts,
+)
 from espnet_plugin.pipeline.plan.options import RunOptions
 
 FIRST = "1best_recog/"
@@ -154,11 +160,7 @@ def split_keys(job: Job) -> int:
             f"{job.logdir}: holds parts of a job over other utterances; move {job.folder} away"
         )
     nj = max(1, min(job.nj, len(keys)))
-    bounds = [len(keys) * number // nj for number in range(nj + 1)]
-    for number in range(1, nj + 1):
-        part = keys[bounds[number - 1] : bounds[number]]
-        text = "".join(f"{key}\n" for key in part)
-        write_atomically(job.logdir / f"keys.{number}.scp", text)
+    write_parts(keys, nj, lambda number: job.logdir / f"keys.{number}.scp")
     write_atomically(marker, f"{nj}\n")
     return nj
 

@@ -14,7 +14,7 @@ from espnet_plugin.corpora.atomic import write_atomically
 from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.pipeline.launch.commands import job_arguments
-from espnet_plugin.pipeline.launch.job_backends import JobPart, run_kaldi, run_local
+from espnet_plugin.pipeline.launch.job_backends import JobPart, run_parts, write_parts
 from espnet_plugin.pipeline.plan.options import RunOptions
 
 #: What a part leaves: its frames, then each label's sum of posteriors, a number a line.
@@ -50,20 +50,21 @@ def estimate_prior(
     given = {**settings, "prior_only": True, "prior_part": True}
 
     def part(number: int | str) -> JobPart:
-        keys, output = logdir / f"keys.prior.{number}", logdir / f"output.prior.{number}"
+        keys, output = _keys(logdir, number), logdir / f"output.prior.{number}"
         arguments = job_arguments(options, model, data, given, str(keys), str(output))
         return JobPart("align", arguments, logdir / f"log.prior.{number}", _sums(logdir, number))
 
     logdir = folder / "logdir"
-    numbers = range(1, _split(logdir, settings, options) + 1)
-    pending = [part(number) for number in numbers if not _sums(logdir, number).exists()]
-    show(f"{folder.name:<10} estimating the label prior in {len(numbers)} parts")
-    if pending and options.inference_cmd != "local":
-        run_kaldi(options.inference_cmd, options.python, part("JOB"), len(numbers), tick)
-    elif pending:
-        run_local(pending, options.inference_nj, options.python, logdir, tick)
-    _write(path, [_sums(logdir, number) for number in numbers])
+    count = _split(logdir, settings, options)
+    show(f"{folder.name:<10} estimating the label prior in {count} parts")
+    cmd, parallel = options.inference_cmd, options.inference_nj
+    run_parts(part, count, cmd, parallel, options.python, tick)
+    _write(path, [_sums(logdir, number) for number in range(1, count + 1)])
     return path
+
+
+def _keys(logdir: Path, number: int | str) -> Path:
+    return logdir / f"keys.prior.{number}"
 
 
 def _sums(logdir: Path, number: int | str) -> Path:
@@ -78,10 +79,7 @@ def _split(logdir: Path, settings: Mapping[str, Any], options: RunOptions) -> in
     names = sorted(read_table(options.train_data / "text"))
     wanted = max(int(settings.get("nj") or options.inference_nj), -(-len(names) // UTTERANCES))
     count = max(1, min(wanted, len(names)))
-    for number in range(1, count + 1):
-        part = names[len(names) * (number - 1) // count : len(names) * number // count]
-        keys = "".join(f"{name}\n" for name in part)
-        write_atomically(logdir / f"keys.prior.{number}", keys)
+    write_parts(names, count, lambda number: _keys(logdir, number))
     write_atomically(marker, f"{count}\n")
     return count
 

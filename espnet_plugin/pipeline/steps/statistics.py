@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -16,7 +17,12 @@ from espnet_plugin.corpora.text_lines import read_lines
 from espnet_plugin.data.kaldi_files import read_table
 from espnet_plugin.data.token_list import read_token_list
 from espnet_plugin.pipeline.launch.commands import stage_config
-from espnet_plugin.pipeline.launch.job_backends import JobPart, ProgressMeter, run_kaldi, run_local
+from espnet_plugin.pipeline.launch.job_backends import (
+    JobPart,
+    ProgressMeter,
+    run_parts,
+    write_parts,
+)
 from espnet_plugin.pipeline.launch.process import ChildFailed, start, wait_all
 from espnet_plugin.pipeline.plan.options import EVERY_STAGE, RunOptions
 from espnet_plugin.pipeline.plan.stage_plan import TrainStage
@@ -120,11 +126,8 @@ def _run_parts(
         part: list(read_table(data / _keys(options)))
         for part, data in zip(("train", "valid"), _folders(options), strict=True)
     }
-    for number in range(1, nj + 1):
-        for name, names in keys.items():
-            part = names[len(names) * (number - 1) // nj : len(names) * number // nj]
-            text = "".join(f"{key}\n" for key in part)
-            write_atomically(logdir / f"{name}.{number}.scp", text)
+    for name, names in keys.items():
+        write_parts(names, nj, functools.partial(_keys_of_part, logdir, name))
     total = sum(len(names) for names in keys.values())
     files = [
         logdir / f"stats.{n}" / name / _shape(options) for n in range(1, nj + 1) for name in keys
@@ -135,14 +138,14 @@ def _run_parts(
         tick()
         meter()
 
-    parts = [_part(options, path, number) for number in range(1, nj + 1)]
-    pending = [part for part in parts if not part.done.exists()]
-    if pending and options.train_cmd != "local":
-        run_kaldi(options.train_cmd, options.python, _part(options, path, "JOB"), nj, on_tick)
-    elif pending:
-        run_local(pending, nj, options.python, logdir, on_tick)
+    part = functools.partial(_part, options, path)
+    run_parts(part, nj, options.train_cmd, nj, options.python, on_tick)
     _aggregate(options, nj)
     meter.finish()
+
+
+def _keys_of_part(logdir: Path, name: str, number: int | str) -> Path:
+    return logdir / f"{name}.{number}.scp"
 
 
 def _front_end_arguments(options: RunOptions) -> list[str]:
@@ -161,7 +164,7 @@ def _part(options: RunOptions, config: Path, number: int | str) -> JobPart:
         text = [f"{data / 'text'},text,text"] if options.labelled else []
         for triple in (speech, *text):
             arguments += [f"--{name}_data_path_and_name_and_type", triple]
-        arguments += [f"--{name}_shape_file", str(logdir / f"{name}.{number}.scp")]
+        arguments += [f"--{name}_shape_file", str(_keys_of_part(logdir, name, number))]
     arguments += _front_end_arguments(options)
     log, done = logdir / f"stats.{number}.log", logdir / f"done.{number}"
     return JobPart("asr_train", arguments, log, done)

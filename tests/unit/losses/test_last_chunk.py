@@ -8,29 +8,18 @@ from torch import Tensor
 
 from espnet_plugin.losses.engines import packed_joint
 from espnet_plugin.losses.engines.hidden_layer import TorchHidden
-from espnet_plugin.losses.engines.joint_inputs import JointInputs
 from espnet_plugin.losses.engines.packed_joint import PackedJoint
 from espnet_plugin.losses.engines.rows import TorchRows
 from espnet_plugin.nn.accelerators.precision import has_fast_bfloat16
+from tests.unit.losses.test_threads import joint_inputs
 
-BATCH, FRAMES, LABELS, SIZE, VOCABULARY = 2, 30, 8, 32, 19
-CELLS = BATCH * FRAMES * (LABELS + 1)
+SIZES, VOCABULARY = (2, 30, 8, 32), 19  # B, T, S, J
+CELLS = 2 * 30 * (8 + 1)
 CHUNK = 200  # cells, not a multiple of the step
 
 
 def joint(dtype: torch.dtype) -> PackedJoint:
-    generator = torch.Generator().manual_seed(0)
-    inputs = JointInputs(
-        torch.randn(BATCH, FRAMES, SIZE, generator=generator),
-        torch.randn(BATCH, LABELS + 1, SIZE, generator=generator),
-        torch.randn(VOCABULARY, SIZE, generator=generator),
-        torch.randn(VOCABULARY, generator=generator),
-        torch.randint(1, VOCABULARY, (BATCH, LABELS + 1), generator=generator),
-        blank=0,
-        activation=None,
-        dropout=None,
-        dtype=dtype,
-    )
+    inputs = joint_inputs(SIZES, VOCABULARY, torch.Generator().manual_seed(0), dtype)
     made = PackedJoint(inputs, TorchRows(), TorchHidden)
     made.chunk = CHUNK
     return made

@@ -53,11 +53,20 @@ def _loss_and_gradients(
     return [loss.detach(), *torch.autograd.grad(loss, inputs)]
 
 
-def _packed(vocab_size: int) -> list[Tensor]:
-    """Scores and gradients of all cells from projected outputs on, in chunks of 16."""
-    batch, frames, labels, size = SIZES
-    generator = torch.Generator().manual_seed(0)
-    inputs = JointInputs(
+def joint_inputs(
+    sizes: tuple[int, int, int, int],
+    vocab_size: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+) -> JointInputs:
+    """Random ones.
+
+    Args:
+        sizes: B, T, S, J.
+        dtype: of the matrix products.
+    """
+    batch, frames, labels, size = sizes
+    return JointInputs(
         torch.randn(batch, frames, size, generator=generator),
         torch.randn(batch, labels + 1, size, generator=generator),
         torch.randn(vocab_size, size, generator=generator),
@@ -66,8 +75,15 @@ def _packed(vocab_size: int) -> list[Tensor]:
         blank=0,
         activation=None,
         dropout=None,
-        dtype=torch.float32,
+        dtype=dtype,
     )
+
+
+def _packed(vocab_size: int) -> list[Tensor]:
+    """Scores and gradients of all cells from projected outputs on, in chunks of 16."""
+    batch, frames, labels, _ = SIZES
+    generator = torch.Generator().manual_seed(0)
+    inputs = joint_inputs(SIZES, vocab_size, generator)
     joint = PackedJoint(inputs, TorchRows(), TorchHidden, 1, threads=True)
     cells = torch.arange(batch * frames * (labels + 1))
     grads = joint.gradients(cells, *torch.rand(2, len(cells), generator=generator))

@@ -17,6 +17,7 @@ from espnet_plugin.data.check.measure import Request
 from espnet_plugin.data.check.measure_all import measure_all
 from espnet_plugin.jobs import train_ngram
 from espnet_plugin.pipeline import pipeline
+from espnet_plugin.pipeline.launch import job_backends
 from espnet_plugin.pipeline.plan.config import load_pipeline_config
 from espnet_plugin.pipeline.plan.options import RunOptions
 from espnet_plugin.pipeline.plan.scheduler import make_plan
@@ -207,7 +208,7 @@ def test_statistics_killed_with_one_nj_go_on_with_another(
             (options.stats_dir / name).parent.mkdir(parents=True, exist_ok=True)
             (options.stats_dir / name).write_text("".join(part.read_text() for part in parts))
 
-    monkeypatch.setattr(statistics, "run_local", run_local)
+    monkeypatch.setattr(job_backends, "run_local", run_local)
     monkeypatch.setattr(statistics, "_aggregate", aggregate)
     with pytest.raises(Killed):
         collect(4)
